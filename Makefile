@@ -1,0 +1,88 @@
+# Needs python3 (3.11 or newer) with venv and pip, and make. Everything is made in .venv
+# (the oldest supported versions: .venv-floor); `make clean` removes it.
+
+PYTHON ?= python3
+VENV := .venv
+FLOOR := .venv-floor
+PIP_INSTALL := -m pip install -qq
+
+.PHONY: help run test lab bench lint floor test-floor deps-run deps-test deps-lab clean
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+help:
+	@echo 'make run         run the tour, notebooks/tour.ipynb, and print what it shows'
+	@echo 'make test        the tests; PYTEST_ARGS="-k name" is handed to pytest,'
+	@echo '                 KM_TIER=full adds the long ones, KM_REQUIRE=bash,floor,lab'
+	@echo '                 turns "skipped: not installed" into a failure'
+	@echo 'make lab         the tour in JupyterLab'
+	@echo 'make bench       the benchmarks; BENCH_ARGS is handed to them'
+	@echo 'make lint        ruff and mypy'
+	@echo 'make floor       a second environment with the oldest supported versions'
+	@echo 'make test-floor  the quick tests in it'
+	@echo 'make clean       remove both environments and all caches'
+
+run: deps-run
+	$(VENV)/bin/python tools/run_notebook.py notebooks/tour.ipynb
+
+# The tests start kernels of the floor environment where there is one.
+test: deps-test
+	@if [ -z "$$KM_FLOOR_PYTHON" ] && [ -e $(FLOOR)/.km-test ]; then \
+	    export KM_FLOOR_PYTHON="$(CURDIR)/$(FLOOR)/bin/python"; \
+	fi; \
+	exec $(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+lab: deps-lab
+	$(VENV)/bin/python -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) \
+	    $(LAB_ARGS) notebooks/tour.ipynb
+
+bench: deps-test
+	$(VENV)/bin/python -m benchmarks $(BENCH_ARGS)
+
+lint: deps-test
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+
+floor: $(FLOOR)/.km-test
+
+# Always the quick tier; what failed last here is remembered apart from `make test`.
+test-floor: floor
+	KM_TIER=quick $(FLOOR)/bin/python -m pytest -o cache_dir=$(FLOOR)/.pytest_cache $(PYTEST_ARGS)
+
+deps-run: $(VENV)/.km-run
+deps-test: $(VENV)/.km-test
+deps-lab: $(VENV)/.km-lab
+
+# `pip install --group` needs pip 25.1; what venv brings may be older.
+$(VENV)/.km-pip $(FLOOR)/.km-pip: %/.km-pip:
+	@echo 'making $*'
+	@$(PYTHON) -m venv --clear $*
+	@$*/bin/python $(PIP_INSTALL) --upgrade pip
+	@touch $@
+
+$(VENV)/.km-run: $(VENV)/.km-pip pyproject.toml
+	@echo 'installing kernel_magics into $(VENV)'
+	@$(VENV)/bin/python $(PIP_INSTALL) -e . --group run
+	@touch $@
+
+$(VENV)/.km-test: $(VENV)/.km-pip pyproject.toml
+	@echo 'installing kernel_magics and what its tests need into $(VENV)'
+	@$(VENV)/bin/python $(PIP_INSTALL) -e . --group test
+	@$(VENV)/bin/python -m bash_kernel.install --sys-prefix >/dev/null
+	@touch $(VENV)/.km-run $@
+
+$(VENV)/.km-lab: $(VENV)/.km-pip pyproject.toml
+	@echo 'installing kernel_magics and JupyterLab into $(VENV)'
+	@$(VENV)/bin/python $(PIP_INSTALL) -e . --group run --group lab
+	@touch $(VENV)/.km-run $@
+
+$(FLOOR)/.km-test: $(FLOOR)/.km-pip pyproject.toml
+	@echo 'installing kernel_magics and the oldest versions it supports into $(FLOOR)'
+	@$(FLOOR)/bin/python $(PIP_INSTALL) -e . --group test --group floor
+	@$(FLOOR)/bin/python -m bash_kernel.install --sys-prefix >/dev/null
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(FLOOR) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

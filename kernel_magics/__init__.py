@@ -1,0 +1,75 @@
+"""Run a cell in any other Jupyter kernel, exactly as if it were your own.
+
+In IPython: ``%load_ext kernel_magics``, then ``%kernel_start python3 --name gpu`` and ``%%remote
+gpu``. In Python::
+
+    import kernel_magics
+
+    gpu = kernel_magics.attach("kernel-6759")    # a path, an id or a fragment of one
+    print(gpu.run("print(6 * 7)").stdout)
+
+Importing this module loads next to nothing; sockets and threads come with the first kernel.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .errors import KernelMagicsError, RemoteError
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from .api import attach, pool, start
+    from .connect.info import ConnectionInfo
+    from .kernels.execution import Execution, Result
+    from .kernels.kernel import Kernel
+    from .kernels.pool import KernelPool
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ConnectionInfo",
+    "Execution",
+    "Kernel",
+    "KernelMagicsError",
+    "KernelPool",
+    "RemoteError",
+    "Result",
+    "attach",
+    "pool",
+    "start",
+]
+
+_HOMES = {
+    "ConnectionInfo": "connect.info",
+    "Execution": "kernels.execution",
+    "Kernel": "kernels.kernel",
+    "KernelPool": "kernels.pool",
+    "Result": "kernels.execution",
+    "attach": "api",
+    "pool": "api",
+    "start": "api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """Register the magics; called by ``%load_ext kernel_magics``."""
+    from .frontend import extension
+
+    extension.load(shell)
+
+
+def unload_ipython_extension(shell: InteractiveShell) -> None:
+    """Detach every kernel, end those that were started here, and leave nothing behind."""
+    from .frontend import extension
+
+    extension.unload(shell)

@@ -1,0 +1,32 @@
+"""The verbs as functions, on the one pool of this process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from .connect.launch import LaunchOptions
+from .kernels.kernel import Kernel
+from .kernels.pool import KernelPool
+
+pool = KernelPool()
+"""The kernels of this process; the magics use it as well."""
+
+
+def attach(what: str | os.PathLike[str], name: str | None = None) -> Kernel:
+    """Attach a kernel that runs already; see :meth:`KernelPool.attach`."""
+    return pool.attach(what, name)
+
+
+def start(
+    spec: str = "python3",
+    name: str | None = None,
+    *,
+    python: str | None = None,
+    cwd: str | None = None,
+    env: Mapping[str, str] | None = None,
+    keep: bool = False,
+) -> Kernel:
+    """Start a kernel; see :class:`LaunchOptions` and :meth:`KernelPool.start`."""
+    options = LaunchOptions(spec=spec, python=python, cwd=cwd, env=env or {}, keep=keep)
+    return pool.start(options, name)

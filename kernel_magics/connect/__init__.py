@@ -1,0 +1,1 @@
+"""Finding, starting and reaching kernels: each way ends in something a transport is made of."""

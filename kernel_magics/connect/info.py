@@ -1,0 +1,286 @@
+"""What a connection file says: checked once, frozen, its secrets hidden.
+
+A connection file comes from anybody who can write to a folder, so it is read like an upload:
+bounded in size, never waited for, every field checked, one error that names file, field and reason.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConnectionFileError
+from ..protocol.message import SIGNATURE_SCHEMES
+from ..wire.zmq import Endpoints
+
+SIZE_LIMIT = 64 * 1024
+"""Bytes. Real connection files have some 500."""
+
+PORTS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
+
+HIDDEN = "(hidden)"
+"""What stands in the place of a secret wherever people may read it."""
+
+_HOST = re.compile(r"[A-Za-z0-9._:%-]{1,253}")
+_Z85_KEY = re.compile(r"[!-~]{40}")
+
+
+class Secret:
+    """Bytes that no repr, format or log shows; :meth:`reveal` is the only way to them."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: bytes) -> None:
+        self._value = value
+
+    def reveal(self) -> bytes:
+        """Return the bytes. Call it where they are used, and keep no copy."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return HIDDEN
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+@dataclass(frozen=True)
+class ConnectionInfo:
+    """Where a kernel is and how to talk to it.
+
+    ``transport`` is ``"tcp"`` or ``"ipc"``; for ipc ``ip`` is the path that ``-PORT`` is appended
+    to. ``path`` is the file it came from, None when there is none."""
+
+    transport: str
+    ip: str
+    shell_port: int
+    iopub_port: int
+    stdin_port: int
+    control_port: int
+    hb_port: int
+    key: Secret
+    signature_scheme: str = "hmac-sha256"
+    kernel_name: str = ""
+    curve_publickey: Secret | None = None
+    curve_secretkey: Secret | None = None
+    path: Path | None = field(default=None, compare=False)
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> ConnectionInfo:
+        """Read and check a connection file.
+
+        Warns when other users of this machine can read it.
+
+        Raises:
+            ConnectionFileError: whatever is wrong with it. Never waits, not even for a FIFO.
+        """
+        path = Path(path).absolute()
+        return cls.from_dict(_read(path), path)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], path: Path | None = None) -> ConnectionInfo:
+        """Check the entries of a connection file; ``path`` is named in errors.
+
+        Raises:
+            ConnectionFileError: an entry is missing or cannot be what it is.
+        """
+        check = _Checker(values, str(path or "connection info"))
+        transport = check.one_of("transport", ("tcp", "ipc"), default="tcp")
+        info = cls(
+            transport=transport,
+            ip=check.host("ip") if transport == "tcp" else check.socket_path("ip"),
+            **{port: check.port(port) for port in PORTS},
+            key=check.key("key"),
+            signature_scheme=check.one_of(
+                "signature_scheme", SIGNATURE_SCHEMES, default="hmac-sha256"
+            ),
+            kernel_name=str(values.get("kernel_name") or ""),
+            curve_publickey=check.curve_key("curve_publickey"),
+            curve_secretkey=check.curve_key("curve_secretkey"),
+            path=path,
+        )
+        check.distinct(PORTS)
+        if (info.curve_publickey is None) != (info.curve_secretkey is None):
+            check.fail("curve_publickey", "comes without curve_secretkey, or the other way round")
+        return info
+
+    @property
+    def address(self) -> str:
+        """The host to connect to: a kernel that listens on every interface is reached on this
+        one."""
+        return "127.0.0.1" if self.ip in ("0.0.0.0", "*", "") else self.ip
+
+    @property
+    def name(self) -> str:
+        """The file's name without folder and ending, or the address when there is no file."""
+        return self.path.stem if self.path is not None else self.url("shell_port")
+
+    def url(self, port: str) -> str:
+        """Return the ZeroMQ address of one channel, by the name of its port."""
+        number = getattr(self, port)
+        if self.transport == "ipc":
+            return f"ipc://{self.ip}-{number}"
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"tcp://{host}:{number}"
+
+    def endpoints(self) -> Endpoints:
+        """Return what a :class:`~kernel_magics.wire.zmq.ZmqTransport` connects to."""
+        public, secret = self.curve_publickey, self.curve_secretkey
+        return Endpoints(
+            urls={
+                "shell": self.url("shell_port"),
+                "iopub": self.url("iopub_port"),
+                "stdin": self.url("stdin_port"),
+                "control": self.url("control_port"),
+            },
+            curve_server_key=public.reveal() if public else None,
+            curve_keys=(public.reveal(), secret.reveal()) if public and secret else None,
+        )
+
+    def as_dict(self, *, show_key: bool = False) -> dict[str, Any]:
+        """Return the entries as a connection file has them, secrets hidden unless ``show_key``."""
+
+        def secret(value: Secret) -> str:
+            return value.reveal().decode("utf-8", "replace") if show_key else HIDDEN
+
+        entries: dict[str, Any] = {port: getattr(self, port) for port in PORTS}
+        entries |= {
+            "ip": self.ip,
+            "key": secret(self.key),
+            "transport": self.transport,
+            "signature_scheme": self.signature_scheme,
+            "kernel_name": self.kernel_name,
+        }
+        if self.curve_publickey is not None and self.curve_secretkey is not None:
+            entries["curve_publickey"] = secret(self.curve_publickey)
+            entries["curve_secretkey"] = secret(self.curve_secretkey)
+        return entries
+
+    def is_same_kernel(self, other: ConnectionInfo) -> bool:
+        """Whether both lead to one kernel: only a kernel and its clients share its key."""
+        return self.key == other.key and self.shell_port == other.shell_port
+
+
+class _Checker:
+    """Takes entries out of a dictionary, each with the one error it can cause."""
+
+    def __init__(self, values: Mapping[str, Any], where: str) -> None:
+        self._values, self._where = values, where
+
+    def fail(self, name: str, reason: str) -> None:
+        raise ConnectionFileError(self._where, reason, field=name)
+
+    def one_of(self, name: str, allowed: tuple[str, ...], *, default: str) -> str:
+        value = self._values.get(name, default)
+        if not isinstance(value, str) or value not in allowed:
+            self.fail(name, f"is {_shown(value)}; it has to be one of {', '.join(allowed)}")
+        return str(value)
+
+    def text(self, name: str) -> str:
+        value = self._values.get(name)
+        if not isinstance(value, str) or not value:
+            self.fail(name, "is missing" if value is None else f"is {_shown(value)}, not a text")
+        return str(value)
+
+    def host(self, name: str) -> str:
+        value = self.text(name)
+        if value != "*" and not _HOST.fullmatch(value):
+            self.fail(name, f"is {_shown(value)}, neither a host name nor an address")
+        return value
+
+    def socket_path(self, name: str) -> str:
+        value = self.text(name)
+        if "\0" in value or len(os.fsencode(value)) > 100:
+            self.fail(name, f"is {_shown(value)}; a socket's path has at most 107 bytes")
+        return value
+
+    def port(self, name: str) -> int:
+        value = self._values.get(name)
+        if value is None:
+            self.fail(name, "is missing, and every channel is needed")
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 65536:
+            self.fail(name, f"is {_shown(value)}; a port is a number from 1 to 65535")
+        assert isinstance(value, int)
+        return value
+
+    def distinct(self, names: tuple[str, ...]) -> None:
+        seen: dict[int, str] = {}
+        for name in names:
+            if (other := seen.setdefault(self._values[name], name)) != name:
+                self.fail(name, f"is the same as {other} ({self._values[name]})")
+
+    def key(self, name: str) -> Secret:
+        value = self._values.get(name)
+        if not isinstance(value, str) or not value:
+            # Never show it: a key of the wrong type is still somebody's key.
+            reason = "is missing" if value is None else "is empty or not a text"
+            self.fail(name, f"{reason}; without a key anybody could pose as the kernel")
+        return Secret(str(value).encode("utf-8", "surrogatepass"))
+
+    def curve_key(self, name: str) -> Secret | None:
+        value = self._values.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, str) or not _Z85_KEY.fullmatch(value):
+            self.fail(name, "is not a CurveZMQ key of 40 characters")
+        return Secret(str(value).encode())
+
+
+def _read(path: Path) -> dict[str, Any]:
+    where = str(path)
+    try:
+        # O_NONBLOCK: opening a FIFO would otherwise wait for a writer, perhaps for ever.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        raise ConnectionFileError(where, _why(error)) from None
+    with os.fdopen(descriptor, "rb") as file:
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode):
+            raise ConnectionFileError(where, "is not a regular file")
+        if about.st_mode & stat.S_IWOTH:
+            raise ConnectionFileError(
+                where, "can be written by every user of this machine, so it proves nothing"
+            )
+        if about.st_mode & (stat.S_IRGRP | stat.S_IROTH) and os.name == "posix":
+            warnings.warn(
+                f"{where} can be read by other users of this machine, and so can its key; "
+                f"chmod 600 makes it private",
+                stacklevel=3,
+            )
+        try:
+            content = file.read(SIZE_LIMIT + 1)
+        except OSError as error:
+            raise ConnectionFileError(where, _why(error)) from None
+    if len(content) > SIZE_LIMIT:
+        raise ConnectionFileError(where, f"is larger than {SIZE_LIMIT // 1024} KiB")
+    if not content.strip():
+        raise ConnectionFileError(where, "is empty")
+    try:
+        values = json.loads(content)
+    except RecursionError:
+        raise ConnectionFileError(where, "is nested too deeply to be a connection file") from None
+    except ValueError:
+        # The parser's own words could quote the file, and with it the key.
+        raise ConnectionFileError(where, "is not JSON, or only half written") from None
+    if not isinstance(values, dict):
+        raise ConnectionFileError(where, "does not hold a dictionary")
+    return values
+
+
+def _why(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,351 @@
+"""Kernels that we start: their processes, signals and files.
+
+Stands on `jupyter_client.KernelManager`, so that every kernelspec and every provisioner works. Its
+coroutines run on one long-lived thread of ours: an interrupted blocking `start_kernel` inside
+ipykernel leaves a kernel alive that nobody knows."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import uuid
+from collections.abc import Coroutine, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..errors import LaunchError
+from ..wire.zmq import asyncio_context
+from .find import runtime_dir
+from .info import ConnectionInfo
+from .watcher import Watcher
+
+if TYPE_CHECKING:
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+
+T = TypeVar("T")
+
+LOG_TAIL = 12
+"""Lines of what a kernel wrote that are shown when it cannot be started."""
+
+LONGEST_SOCKET_DIR = 80
+"""Bytes; a Unix socket's path has 107 and macOS gives 104."""
+
+# What the front end told *this* kernel about itself, and must not be passed on.
+NOT_INHERITED = ("JPY_PARENT_PID", "JPY_SESSION_NAME", "JPY_INTERRUPT_EVENT", "IPY_INTERRUPT_EVENT")
+
+
+@dataclass(frozen=True)
+class LaunchOptions:
+    """What to start and how.
+
+    ``spec`` names a kernelspec; ``python`` is the interpreter of an environment that has ipykernel
+    but no kernelspec, and then ``spec`` is ignored. ``cwd`` None means this process's. ``env`` is
+    added to this process's environment. ``keep`` lets the kernel outlive us."""
+
+    spec: str = "python3"
+    python: str | None = None
+    cwd: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    keep: bool = False
+
+    @property
+    def label(self) -> str:
+        """What to call it in messages."""
+        return self.python or self.spec
+
+
+class Lifecycle:
+    """The thread on which kernel processes are started and ended. Starts with the first of them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._context: Any = None
+        self.watcher = Watcher()
+
+    @property
+    def context(self) -> Any:
+        """One ZeroMQ context for all managers; each would make its own otherwise."""
+        if self._context is None:
+            self._context = asyncio_context()
+        return self._context
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine on the thread."""
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(
+                    target=self._loop.run_forever, name="kernel_magics lifecycle", daemon=True
+                )
+                self._thread.start()
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def close(self) -> None:
+        """Stop the thread; the kernels must have been ended before."""
+        with self._lock:
+            loop, thread = self._loop, self._thread
+            self._loop = self._thread = None
+        if loop is not None and thread is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
+        if self._context is not None:
+            self._context.destroy(linger=0)
+            self._context = None
+        self.watcher.close()
+
+
+class OwnedKernel:
+    """One process of ours. :meth:`start` it once; then signal, restart, shut down.
+
+    The methods may be called from any thread but the lifecycle thread.
+    """
+
+    def __init__(self, lifecycle: Lifecycle, options: LaunchOptions) -> None:
+        self.options = options
+        self._lifecycle = lifecycle
+        self._manager: AsyncKernelManager | None = None
+        self._folder: Path | None = None
+        self._watched: int | None = None
+        self._closed = False
+
+    @property
+    def pid(self) -> int | None:
+        """The process; None before the start and for kernels that a provisioner runs elsewhere."""
+        process = self._process
+        return None if process is None else process.pid
+
+    @property
+    def spec_name(self) -> str:
+        """The kernelspec's display name."""
+        spec = self._manager.kernel_spec if self._manager is not None else None
+        return spec.display_name if spec is not None else self.options.label
+
+    def exit_status(self) -> int | None:
+        """Return the process's exit status, as `subprocess.Popen.returncode`; None while it
+        lives."""
+        process = self._process
+        return None if process is None else process.poll()
+
+    def start(self) -> ConnectionInfo:
+        """Launch the process and return where it will listen; it does not yet when this returns.
+
+        Interrupted, the start is undone before the interrupt goes on.
+
+        Raises:
+            LaunchError: no such kernelspec or interpreter, or the process could not be made.
+        """
+        starting = self._lifecycle.submit(self._start())
+        try:
+            return starting.result()
+        except KeyboardInterrupt:
+            with contextlib.suppress(LaunchError):
+                starting.result()  # milliseconds; a half-started process could not be ended
+            self.shutdown(now=True)
+            raise
+
+    def restart(self) -> None:
+        """End the process and start another behind the same ports, keys and files.
+
+        Raises:
+            LaunchError: the new process could not be made.
+        """
+        self._lifecycle.submit(self._restart()).result()
+
+    def shutdown(self, *, now: bool = False) -> None:
+        """End the process and remove its files: politely, within 5 s, or ``now``. May be called
+        twice."""
+        if not self._closed:
+            self._closed = True
+            self._lifecycle.submit(self._shutdown(now)).result()
+
+    def interrupt(self) -> bool:
+        """Send SIGINT if the kernelspec wants signals and the process survives one.
+
+        Returns False otherwise; an ``interrupt_request`` is then the way. xeus-python and deno ask
+        for signals and die of them."""
+        spec = self._manager.kernel_spec if self._manager is not None else None
+        pid = self.pid
+        if pid is None or spec is None or spec.interrupt_mode != "signal":
+            return False
+        if not _survives_interrupt(pid):
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGINT)
+        return True
+
+    def log_tail(self) -> str:
+        """Return the last lines that the process wrote to its own stdout and stderr."""
+        if self._folder is None:
+            return ""
+        try:
+            text = (self._folder / "log").read_text(errors="replace")
+        except OSError:
+            return ""
+        return "\n".join(text.splitlines()[-LOG_TAIL:])
+
+    @property
+    def _process(self) -> Any:
+        provisioner = self._manager.provisioner if self._manager is not None else None
+        return getattr(provisioner, "process", None)
+
+    async def _start(self) -> ConnectionInfo:
+        self._folder = _private_folder()
+        try:
+            self._manager = self._new_manager(self._folder)
+            await self._launch()
+        except BaseException:
+            self._remove_files()
+            raise
+        return ConnectionInfo.from_file(self._manager.connection_file)
+
+    async def _launch(self) -> None:
+        assert self._manager is not None
+        options = self.options
+        env = {k: v for k, v in os.environ.items() if k not in NOT_INHERITED} | dict(options.env)
+        assert self._folder is not None
+        # Not ours to inherit: ipykernel publishes what its children write as its own output.
+        with (self._folder / "log").open("ab") as log:
+            try:
+                await self._manager.start_kernel(
+                    env=env,
+                    cwd=options.cwd or str(Path.cwd()),
+                    stdout=log,
+                    stderr=log,
+                    independent=options.keep,
+                )
+            except (OSError, RuntimeError, ValueError) as error:
+                raise LaunchError(options.label, str(error)) from error
+        self._watch()
+
+    def _watch(self) -> None:
+        if self._watched is not None:
+            self._lifecycle.watcher.forget(self._watched)
+        self._watched = None
+        if self.pid is not None and not self.options.keep:
+            assert self._manager is not None
+            assert self._folder is not None
+            self._lifecycle.watcher.watch(self.pid, [self._folder, self._manager.connection_file])
+            self._watched = self.pid
+
+    async def _restart(self) -> None:
+        assert self._manager is not None
+        await self._manager.shutdown_kernel(restart=True)
+        await self._launch()
+
+    async def _shutdown(self, now: bool) -> None:
+        if self._manager is not None:
+            await self._manager.shutdown_kernel(now=now)
+        if self._watched is not None:
+            self._lifecycle.watcher.forget(self._watched)
+        self._remove_files()
+
+    def _remove_files(self) -> None:
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _new_manager(self, folder: Path) -> AsyncKernelManager:
+        from jupyter_client.kernelspec import NoSuchKernel
+        from jupyter_client.manager import AsyncKernelManager
+
+        options = self.options
+        folder_of_files = runtime_dir()
+        folder_of_files.mkdir(parents=True, exist_ok=True, mode=0o700)
+        manager = AsyncKernelManager(
+            kernel_name=options.spec,
+            connection_file=str(folder_of_files / f"kernel-{uuid.uuid4()}.json"),
+            context=self._lifecycle.context,
+        )
+        if options.python is not None:
+            manager.kernel_spec_manager = _spec_of(_interpreter(options.python))
+        try:
+            spec = manager.kernel_spec
+        except NoSuchKernel:
+            known = sorted(manager.kernel_spec_manager.find_kernel_specs())
+            raise LaunchError(
+                options.spec,
+                f"there is no such kernelspec; there are {', '.join(known) or 'none'} "
+                "(--python PATH starts an environment without one)",
+            ) from None
+        assert spec is not None
+        if _is_python(spec):
+            # Only this user can open sockets in a private folder, and no port can be lost.
+            manager.transport = "ipc"
+            manager.ip = str(folder / "k")
+        elif "curve" in (spec.metadata.get("supported_encryption") or ()):
+            manager.transport_encryption = "auto"
+        return manager
+
+
+def _private_folder() -> Path:
+    folder = tempfile.mkdtemp(prefix="km-")
+    if len(os.fsencode(folder)) > LONGEST_SOCKET_DIR and Path("/tmp").is_dir():
+        Path(folder).rmdir()
+        folder = tempfile.mkdtemp(prefix="km-", dir="/tmp")
+    return Path(folder)
+
+
+def _is_python(spec: KernelSpec) -> bool:
+    """Whether it stands on ipykernel, as far as its command tells: those bind ipc as they bind
+    tcp."""
+    command = spec.argv
+    return (
+        len(command) > 2
+        and Path(command[0]).name.startswith("python")
+        and command[1:2] != ["-c"]
+        and "xpython" not in " ".join(command)
+    )
+
+
+def _interpreter(path: str) -> str:
+    """Return the absolute path of an interpreter, given as a path or as the folder of an
+    environment."""
+    given = Path(path).expanduser()
+    for candidate in (given, given / "bin" / "python", given / "Scripts" / "python.exe"):
+        if candidate.is_file() and os.access(candidate, os.X_OK):
+            return str(candidate.absolute())  # not resolved: a venv is what its symlink says
+    found = shutil.which(path)
+    if found is None:
+        raise LaunchError(path, "there is no such interpreter")
+    return found
+
+
+def _spec_of(python: str) -> Any:
+    """Return a kernelspec manager that knows one kernel: ipykernel in that interpreter."""
+    from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+
+    spec = KernelSpec(
+        argv=[python, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        display_name=f"Python ({python})",
+        language="python",
+    )
+
+    class OneSpec(KernelSpecManager):
+        def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+            return spec
+
+    return OneSpec()
+
+
+def _survives_interrupt(pid: int) -> bool:
+    """Whether the process handles or ignores SIGINT; True where that cannot be told."""
+    if sys.platform != "linux":
+        return True
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    bit = 1 << (signal.SIGINT - 1)
+    masks = (line.split()[1] for line in status.splitlines() if line[:6] in ("SigIgn", "SigCgt"))
+    return any(int(mask, 16) & bit for mask in masks)

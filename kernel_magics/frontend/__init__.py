@@ -1,0 +1,1 @@
+"""The only layer that knows IPython: magics, and where outputs go."""

@@ -1,0 +1,347 @@
+"""The magics: parse, call, show. Anything longer belongs below, where it is testable without
+IPython."""
+
+from __future__ import annotations
+
+import builtins
+import getpass
+import json
+import shlex
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
+from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
+from IPython.display import display
+
+from ..connect import find
+from ..connect.info import HIDDEN, ConnectionInfo
+from ..connect.launch import LaunchOptions
+from ..errors import BadName, ConnectionFileError, KernelNotFound, NotOwned
+from ..kernels.execution import Ask
+from ..kernels.kernel import Kernel
+from ..kernels.pool import KernelPool
+from . import view
+from .output import LocalIOPub, choose
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+INTERRUPT_WAIT = 2.0
+"""Seconds `%kernel_interrupt` watches what became of the kernel."""
+
+
+def _usage(magic: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn errors about what was typed into IPython's one line for that."""
+
+    @wraps(magic)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return magic(*args, **kwargs)
+        except (KernelNotFound, ConnectionFileError, BadName, NotOwned) as error:
+            raise UsageError(str(error)) from None
+
+    return wrapper
+
+
+def _cell_options(magic: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that `%%remote` and `%remote` share."""
+    options = (
+        argument(
+            "-q", "--quiet", action="store_true", help="show no output; errors are still raised"
+        ),
+        argument(
+            "--timeout",
+            type=float,
+            metavar="SECONDS",
+            help="stop waiting after this long; the code runs on there",
+        ),
+        argument(
+            "--no-raise-error",
+            action="store_true",
+            help="show a remote error but let this cell succeed, so that Run All goes on",
+        ),
+        argument("kernel", help="an attached kernel, or a fragment of a connection file's name"),
+    )
+    for option in options:
+        magic = option(magic)
+    return magic
+
+
+@magics_class
+class KernelMagics(Magics):
+    """Magics that run cells in other kernels and look after those kernels."""
+
+    def __init__(self, shell: InteractiveShell, pool: KernelPool, iopub: LocalIOPub | None) -> None:
+        super().__init__(shell)
+        self._shell = shell
+        self._pool = pool
+        self._iopub = iopub
+
+    @magic_arguments()
+    @_cell_options
+    @cell_magic
+    @_usage
+    def remote(self, line: str, cell: str) -> None:
+        """Run this cell in another kernel; its outputs, prompts and errors appear here.
+
+        ::
+
+            %%remote gpu
+            model.fit(data)
+
+        Ctrl-C (or the stop button) interrupts that kernel; a second one gives the prompt back.
+        """
+        self._run(parse_argstring(self.remote, line), cell)
+
+    @magic_arguments()
+    @_cell_options
+    @argument("code", nargs="...", help="what to run, to the end of the line")
+    @no_var_expand
+    @line_magic("remote")  # type: ignore[arg-type]  # IPython's decorators are half typed
+    @_usage
+    def remote_line(self, line: str) -> None:
+        """Run one line in another kernel.
+
+        ::
+
+            %remote gpu !nvidia-smi
+        """
+        options, code = _split_code(line)
+        self._run(parse_argstring(self.remote_line, options), code)
+
+    @magic_arguments()
+    @argument(
+        "--show-key", action="store_true", help="show the key, with which anybody can run code"
+    )
+    @argument("--json", action="store_true", help="print the bare dictionary, as in the file")
+    @argument(
+        "kernel", nargs="?", help="an attached kernel; without it, the kernel of this session"
+    )
+    @line_magic
+    @_usage
+    def connection_info(self, line: str) -> None:
+        """Show where a kernel is and how to connect to it.
+
+        ::
+
+            %connection_info
+            %connection_info gpu --json --show-key
+        """
+        args = parse_argstring(self.connection_info, line)
+        info = self._pool[args.kernel].info if args.kernel else self._own()
+        entries = info.as_dict(show_key=args.show_key)
+        if args.json:
+            print(json.dumps(entries, indent=2))
+            return
+        width = max(map(len, entries))
+        for name, value in entries.items():
+            hint = "  (--show-key shows it)" if value == HIDDEN else ""
+            print(f"{name:{width}}  {value}{hint}")
+        if info.path is not None:
+            print(
+                f"\nConnect to it from elsewhere on this machine:\n"
+                f"  %kernel_attach {info.path}\n"
+                f"  jupyter console --existing {info.path}"
+            )
+
+    @magic_arguments()
+    @argument(
+        "--all", action="store_true", help="also the kernels found here that could be attached"
+    )
+    @line_magic
+    @_usage
+    def kernels(self, line: str) -> None:
+        """Show the attached kernels: state, name, language, where, process, what runs.
+
+        ::
+
+            %kernels
+            %kernels --all
+        """
+        args = parse_argstring(self.kernels, line)
+        attached = list(self._pool)
+        display(view.kernels_table(attached))
+        if args.all:
+            found = list(find.running())
+            display(view.found_table(found, attached))
+
+    @magic_arguments()
+    @argument("--name", help="what to call it; otherwise the connection file's name")
+    @argument("what", help="a connection file's path, its id, or four characters or more of that")
+    @line_magic
+    @_usage
+    def kernel_attach(self, line: str) -> None:
+        """Attach a kernel that runs already, here or wherever its connection file leads.
+
+        ::
+
+            %kernel_attach 6759 --name gpu
+            %kernel_attach ~/kernel-of-a-colleague.json
+        """
+        args = parse_argstring(self.kernel_attach, line)
+        self._say_attached(self._pool.attach(args.what, args.name))
+
+    @magic_arguments()
+    @argument("--name", help="what to call it; otherwise the kernelspec's name")
+    @argument("--python", metavar="PATH", help="an interpreter or environment that has ipykernel")
+    @argument("--cwd", metavar="FOLDER", help="where it runs; otherwise here")
+    @argument(
+        "--env", metavar="K=V", action="append", default=[], help="one more environment variable"
+    )
+    @argument("--keep", action="store_true", help="let it run on when this session ends")
+    @argument(
+        "spec", nargs="?", default="python3", help="a kernelspec, as `jupyter kernelspec list`"
+    )
+    @line_magic
+    @_usage
+    def kernel_start(self, line: str) -> None:
+        """Start a kernel. It ends with this session, unless it is kept.
+
+        ::
+
+            %kernel_start python3 --name gpu
+            %kernel_start --python ~/envs/torch --cwd /data --env CUDA_VISIBLE_DEVICES=1
+        """
+        args = parse_argstring(self.kernel_start, line)
+        options = LaunchOptions(
+            args.spec, args.python, args.cwd, dict(map(_assignment, args.env)), args.keep
+        )
+        kernel = self._pool.start(options, args.name)
+        print(f"started {kernel.name} ({kernel.language}, pid {kernel.pid}, {view.where(kernel)})")
+
+    @magic_arguments()
+    @argument("kernel", help="an attached kernel")
+    @line_magic
+    @_usage
+    def kernel_detach(self, line: str) -> None:
+        """Let go of a kernel. It runs on if somebody else started it, or with --keep; ours end.
+
+        ::
+
+            %kernel_detach gpu
+        """
+        kernel = self._pool.detach(parse_argstring(self.kernel_detach, line).kernel)
+        ended = kernel.owned is not None and not kernel.owned.options.keep
+        print(f"detached {kernel.name}; it {'was ours and has ended' if ended else 'runs on'}")
+
+    @magic_arguments()
+    @argument("kernel", help="an attached kernel")
+    @line_magic
+    @_usage
+    def kernel_interrupt(self, line: str) -> None:
+        """Interrupt what runs in a kernel, whoever started it.
+
+        ::
+
+            %kernel_interrupt gpu
+        """
+        kernel = self._pool[parse_argstring(self.kernel_interrupt, line).kernel]
+        kernel.interrupt()
+        kernel.request("control", "kernel_info_request", timeout=INTERRUPT_WAIT)
+        if kernel.alive:
+            print(f"asked {kernel.name} to interrupt what runs there; it is {kernel.state.value}")
+        else:
+            assert kernel.finding is not None
+            print(f"{kernel.name} {kernel.finding.reason}")
+
+    @magic_arguments()
+    @argument("kernel", help="a kernel that was started here")
+    @line_magic
+    @_usage
+    def kernel_restart(self, line: str) -> None:
+        """Restart a kernel that was started here: the same name, with nothing in it.
+
+        ::
+
+            %kernel_restart gpu
+        """
+        kernel = self._pool[parse_argstring(self.kernel_restart, line).kernel]
+        kernel.restart()
+        print(f"restarted {kernel.name} (pid {kernel.pid})")
+
+    @magic_arguments()
+    @argument("kernel", help="an attached kernel")
+    @line_magic
+    @_usage
+    def kernel_shutdown(self, line: str) -> None:
+        """End a kernel, whoever started it.
+
+        ::
+
+            %kernel_shutdown gpu
+        """
+        kernel = self._pool.shutdown(parse_argstring(self.kernel_shutdown, line).kernel)
+        print(f"{kernel.name} has ended")
+
+    def _run(self, args: Any, code: str) -> None:
+        kernel, new = self._pool.get_or_attach(args.kernel)
+        if new:
+            self._say_attached(kernel)
+        sink, show = (
+            (None, _ignore) if args.quiet else choose(self._shell, self._iopub, kernel.reactor)
+        )
+        kernel.run(
+            code,
+            sink=sink,
+            show=show,
+            ask=self._asker(kernel),
+            timeout=args.timeout,
+            raise_error=not args.no_raise_error,
+        )
+
+    def _asker(self, kernel: Kernel) -> Ask | None:
+        """Return what asks this session's user; None when the front end takes no input."""
+        local = getattr(self._shell, "kernel", None)
+        if local is not None and not getattr(local, "_allow_stdin", False):
+            return None
+
+        def ask(prompt: str, password: bool) -> str:
+            question = f"[{kernel.name}] {prompt}"
+            return getpass.getpass(question) if password else builtins.input(question)
+
+        return ask
+
+    def _own(self) -> ConnectionInfo:
+        own = self._pool.own()
+        if own is None:
+            raise UsageError(
+                "this session is not a kernel; name an attached one (%kernels lists them)"
+            )
+        return own
+
+    @staticmethod
+    def _say_attached(kernel: Kernel) -> None:
+        pid = f", pid {kernel.pid}" if kernel.pid else ""
+        silent = "" if kernel.kernel_info else "; it is busy and has not answered yet"
+        about = f"{kernel.language or 'unknown'}{pid}, {view.where(kernel)}"
+        print(f"attached {kernel.name} ({about}){silent}")
+
+
+def _ignore(item: object) -> None:
+    """Show nothing."""
+
+
+def _split_code(line: str) -> tuple[str, str]:
+    """Split ``[options] KERNEL CODE`` behind the kernel; the code is taken as it stands."""
+    rest, takes_value = line, False
+    while rest.strip():
+        word, _, after = rest.lstrip().partition(" ")
+        if takes_value:
+            takes_value = False
+        elif word.startswith("-"):
+            takes_value = word == "--timeout"
+        else:
+            end = len(line) - len(after)
+            return line[:end], after
+        rest = after
+    return line, ""
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, equals, value = shlex.split(text)[0].partition("=") if text.strip() else ("", "", "")
+    if not (name and equals):
+        raise UsageError(f"--env wants NAME=VALUE, not {text!r}")
+    return name, value

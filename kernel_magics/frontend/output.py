@@ -1,0 +1,287 @@
+"""Where a remote cell's outputs go.
+
+Two ways. In a kernel whose own outputs are in place, messages are re-published raw on its iopub
+channel under the cell's parent header: nothing is lost that this code has never heard of.
+Everywhere else - in a terminal, under `%%capture`, `redirect_stdout` or a publish hook - they are
+shown through the objects that are in place, by the thread that waits for the cell."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import zmq
+
+from ..errors import ProtocolError
+from ..kernels.execution import Show, Sink
+from ..protocol.message import DELIMITER, Message, Part, Session, Signer, pack
+from ..wire.reactor import Reactor, Timer
+from ..wire.zmq import ZERO_COPY
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+BURST = 200
+"""Stream messages that pass one by one before they are joined."""
+
+REFILL = 100.0
+"""Stream messages a second that pass one by one all the time."""
+
+JOIN_FOR = 0.05
+"""Seconds for which text is collected when there is more. jupyter_server passes 1000 messages a
+second by default and drops the rest; 20,000 lines of a loop have to arrive there too."""
+
+NOT_YET = frozenset({"comm_open", "comm_msg", "comm_close"})
+"""Messages of widgets. Half of a comm is worse than none: front ends then show the text form."""
+
+
+class LocalIOPub:
+    """The iopub channel of the ipykernel that this process is.
+
+    Everything that touches its socket is handed to its own thread.
+    """
+
+    def __init__(self, kernel: Any) -> None:
+        session = kernel.session
+        self.thread = kernel.iopub_socket.io_thread
+        self.signer = Signer(session.key, session.signature_scheme)
+        self.session = Session(session.session, session.username)
+        self.pack: Callable[[Any], bytes] = session.pack
+
+    def lift_limit(self) -> Callable[[], None]:
+        """Let any number of messages wait to be sent; return what restores the limit.
+
+        At its default of 1000, relaying 20,000 messages lost 2,010 and the local cell's own idle.
+        """
+        sock = self.thread.socket
+        before: list[int] = []
+
+        def lift() -> None:
+            before.append(sock.getsockopt(zmq.SNDHWM))
+            sock.setsockopt(zmq.SNDHWM, 0)
+
+        def restore() -> None:
+            if before and not sock.closed:
+                sock.setsockopt(zmq.SNDHWM, before[0])
+
+        self.thread.schedule(lift)
+        return lambda: self.thread.schedule(restore)
+
+    def publish(self, messages: list[list[Part]], flush: bool) -> None:
+        """Send messages in order, after what was printed here before if ``flush``."""
+        thread = self.thread
+
+        def send() -> None:
+            if flush:
+                # Text that was printed before waits in these for up to 0.2 s; on this thread their
+                # flush() sends at once and does not wait.
+                sys.stdout.flush()
+                sys.stderr.flush()
+            for frames in messages:
+                copy = max(map(len, frames)) < ZERO_COPY
+                thread.socket.send_multipart(frames, copy=copy)
+
+        thread.schedule(send)
+
+
+class RawRelay:
+    """A sink that re-publishes one cell's outputs; see :class:`Sink`.
+
+    ``count`` is the local execution count, which stands in for the remote's: front ends take the
+    number of an ``execute_result`` for that of the cell.
+    """
+
+    def __init__(
+        self, iopub: LocalIOPub, reactor: Reactor, parent: dict[str, Any], count: int
+    ) -> None:
+        self._iopub = iopub
+        self._reactor = reactor
+        self._parent = iopub.pack(parent)
+        self._count = count
+        self._batch: list[list[Part]] = []
+        self._flushed = False
+        self._text: list[tuple[str, list[str]]] = []  # (stream, pieces), neighbours joined
+        self._timer: Timer | None = None
+        self._tokens = float(BURST)
+        self._refilled = reactor.now
+
+    def output(self, message: Message) -> None:
+        """Re-publish one message, or keep its text for a moment."""
+        if message.type == "stream":
+            self._stream(message)
+        elif message.type not in NOT_YET:
+            self._join()
+            self._emit(message, self._renumbered(message))
+
+    def notice(self, text: str) -> None:
+        """Publish a sentence of ours on stderr."""
+        self._join()
+        self._publish_text("stderr", text + "\n")
+
+    def finish(self) -> None:
+        """Publish what is kept, before the local cell can end."""
+        self._join()
+        self._publish()
+
+    def _stream(self, message: Message) -> None:
+        now = self._reactor.now
+        self._tokens = min(BURST, self._tokens + (now - self._refilled) * REFILL)
+        self._refilled = now
+        if not self._text and self._tokens >= 1:
+            self._tokens -= 1
+            self._emit(message)
+            return
+        try:
+            name, text = message.content["name"], message.content["text"]
+        except (ProtocolError, KeyError):
+            name = text = None
+        if not isinstance(name, str) or not isinstance(text, str):
+            self._join()
+            self._emit(message)  # odd, but not ours to judge
+            return
+        if self._text and self._text[-1][0] == name:
+            self._text[-1][1].append(text)
+        else:
+            self._text.append((name, [text]))
+        if self._timer is None:
+            self._timer = self._reactor.call_later(JOIN_FOR, self._join)
+
+    def _join(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        joined, self._text = self._text, []
+        for name, pieces in joined:
+            self._publish_text(name, "".join(pieces))
+
+    def _publish_text(self, name: str, text: str) -> None:
+        self._emit(self._iopub.session.message("stream", {"name": name, "text": text}))
+
+    def _renumbered(self, message: Message) -> bytes | None:
+        """Return the packed content of an execute_result with the local count; None for the
+        rest."""
+        if message.type != "execute_result":
+            return None
+        try:
+            return pack(message.content | {"execution_count": self._count})
+        except ProtocolError:
+            return None
+
+    def _emit(self, message: Message, content: bytes | None = None) -> None:
+        parts = self._iopub.session.copy_of(message, self._parent, content)
+        signature = self._iopub.signer.sign(parts[:4])
+        if not self._batch:
+            self._reactor.soon(self._publish)
+        self._batch.append([message.type.encode(), DELIMITER, signature, *parts])
+
+    def _publish(self) -> None:
+        if self._batch:
+            batch, self._batch = self._batch, []
+            self._iopub.publish(batch, flush=not self._flushed)
+            self._flushed = True
+
+
+class Presenter:
+    """Shows outputs through ``sys.stdout`` and the display publisher that are in place now.
+
+    Called by the thread that waits for the cell, so that redirections and hooks of that thread
+    apply."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        self._shell = shell
+        self._in_terminal = getattr(shell, "kernel", None) is None
+
+    def __call__(self, item: Message | str) -> None:
+        """Show a message, or a sentence of ours on stderr."""
+        if isinstance(item, str):
+            print(item, file=sys.stderr, flush=True)
+            return
+        content = item.content
+        match item.type:
+            case "stream":
+                stream = sys.stderr if content.get("name") == "stderr" else sys.stdout
+                stream.write(str(content.get("text", "")))
+                stream.flush()
+            case "display_data" | "update_display_data":
+                self._display(content, update=item.type == "update_display_data")
+            case "execute_result" if self._in_terminal and "text/plain" in _bundle(content):
+                self._out_prompt(str(_bundle(content)["text/plain"]))
+            case "execute_result":
+                self._display(content)
+            case "clear_output":
+                self._shell.display_pub.clear_output(wait=bool(content.get("wait")))
+            case "error":
+                lines = content.get("traceback")
+                print("\n".join(map(str, lines)) if isinstance(lines, list) else "", flush=True)
+
+    def _display(self, content: dict[str, Any], *, update: bool = False) -> None:
+        data, metadata, transient = (content.get(k) for k in ("data", "metadata", "transient"))
+        data = _bundle(content)
+        if self._in_terminal and data and "text/plain" not in data:
+            data = data | {"text/plain": _summary(data)}
+        self._shell.display_pub.publish(
+            data,
+            metadata if isinstance(metadata, dict) else {},
+            transient=transient if isinstance(transient, dict) else {},
+            update=update,
+        )
+
+    def _out_prompt(self, text: str) -> None:
+        separator = "\n" if "\n" in text else ""
+        print(f"Out[{_count(self._shell)}]: {separator}{text}", flush=True)
+
+
+def choose(
+    shell: InteractiveShell, iopub: LocalIOPub | None, reactor: Reactor
+) -> tuple[Sink | None, Show | None]:
+    """Return the sink or the presenter that is right for the cell that runs now."""
+    if iopub is not None and (parent := _raw_parent(shell, iopub)):
+        return RawRelay(iopub, reactor, parent, _count(shell)), None
+    return None, Presenter(shell)
+
+
+def local_iopub(shell: InteractiveShell) -> LocalIOPub | None:
+    """Return the iopub channel of the kernel this is; None in a terminal, or if it is of another
+    make."""
+    kernel: Any = getattr(shell, "kernel", None)
+    if not hasattr(getattr(kernel, "iopub_socket", None), "io_thread"):
+        return None
+    if getattr(kernel.session, "packer", "json") not in ("json", "orjson"):
+        return None  # somebody's own wire format: content cannot pass as it is
+    with contextlib.suppress(ProtocolError):
+        return LocalIOPub(kernel)
+    return None
+
+
+def _raw_parent(shell: InteractiveShell, iopub: LocalIOPub) -> dict[str, Any]:
+    """Return the parent header to publish under, or nothing when something of this cell's is
+    replaced."""
+    publisher: Any = shell.display_pub
+    untouched = (
+        getattr(publisher, "pub_socket", None) is not None
+        and not getattr(publisher, "_hooks", ())
+        and not getattr(shell.displayhook, "_hooks", ())
+        and sys.displayhook is shell.displayhook
+        and all(
+            getattr(stream, "pub_thread", None) is iopub.thread
+            for stream in (sys.stdout, sys.stderr)
+        )
+    )
+    return getattr(publisher, "parent_header", None) or {} if untouched else {}
+
+
+def _bundle(content: dict[str, Any]) -> dict[str, Any]:
+    data = content.get("data")
+    return data if isinstance(data, dict) else {}
+
+
+def _summary(data: dict[str, Any]) -> str:
+    """Say in text what a terminal cannot show."""
+    return f"[{', '.join(f'{mime}, {len(str(value))} bytes' for mime, value in data.items())}]"
+
+
+def _count(shell: InteractiveShell) -> int:
+    """Return the number of the cell that runs; IPython 9 counts on at its start, 8 at its end."""
+    return int(shell.displayhook.prompt_count)

@@ -1,0 +1,1 @@
+"""Holding kernels: one, its running cells, and the pool of them."""

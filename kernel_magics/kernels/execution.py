@@ -1,0 +1,408 @@
+"""A cell running in a kernel, as the one who started it holds it.
+
+Two threads meet here. The reactor's thread feeds messages in and never waits; the thread that asked
+for the cell waits, shows, answers prompts and turns Ctrl-C into an interrupt. One queue joins them.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ..errors import (
+    Aborted,
+    ExecutionTimeout,
+    KernelMagicsError,
+    ProtocolError,
+    RemoteError,
+    ReplyLost,
+    remote_error,
+)
+from ..protocol import execution as protocol
+from ..protocol.message import Message
+
+log = logging.getLogger("kernel_magics")
+
+STUBBORN_AFTER = 2.0
+"""Seconds after an interrupt without an end, before the second Ctrl-C is explained."""
+
+END_OF_INPUT = "\x04"
+"""What a front end sends for Ctrl-D; kernels raise EOFError on it."""
+
+
+class Sink(Protocol):
+    """Takes outputs on the reactor's thread, as they come. Must never block and never raise."""
+
+    def output(self, message: Message) -> None:
+        """One output message of the kernel."""
+
+    def notice(self, text: str) -> None:
+        """A sentence of ours that belongs among the outputs."""
+
+    def finish(self) -> None:
+        """No more outputs before the cell's end: hand on whatever is still kept."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a cell ended. ``outputs`` is empty when a sink or ``show`` took them.
+
+    ``status`` is ``"ok"``, ``"error"``, ``"aborted"`` or ``"lost"``; ``seconds`` is the time from
+    submission to end, as this process saw it.
+    """
+
+    kernel: str
+    status: str
+    execution_count: int | None = None
+    payload: list[dict[str, Any]] = field(default_factory=list)
+    user_expressions: dict[str, Any] = field(default_factory=dict)
+    outputs: list[Message] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def stdout(self) -> str:
+        """All text of the ``stdout`` stream among the outputs."""
+        return self._stream("stdout")
+
+    @property
+    def stderr(self) -> str:
+        """All text of the ``stderr`` stream among the outputs."""
+        return self._stream("stderr")
+
+    def _stream(self, name: str) -> str:
+        return "".join(
+            str(message.content.get("text", ""))
+            for message in self.outputs
+            if message.type == "stream" and message.content.get("name") == name
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Notice:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    finished: protocol.Finished | None
+    error: KernelMagicsError | None
+
+
+class Controls(Protocol):
+    """What an execution may ask of its kernel; each may be called from any thread."""
+
+    def interrupt(self) -> object:
+        """Interrupt whatever runs."""
+
+    def answer(self, value: str) -> None:
+        """Answer the prompt that is open."""
+
+    def settle(self, check: protocol.Check, execution: Execution) -> None:
+        """Find out, and call :meth:`Execution.settled`."""
+
+
+Show = Callable[[Message | str], None]
+"""Takes an output message, or a sentence of ours, on the waiting thread."""
+
+Ask = Callable[[str, bool], str]
+"""Asks the user for a line: the prompt, and whether it is a password."""
+
+
+class Execution:
+    """One cell, from submission to its end. Made by :meth:`Kernel.submit`."""
+
+    def __init__(
+        self, kernel: str, request: Message, controls: Controls, sink: Sink | None, now: float
+    ) -> None:
+        self.kernel = kernel
+        self.request = request
+        self.sent = False
+        """The request has left: from here on the code may have run."""
+        self._controls = controls
+        self._sink = sink
+        self._state = protocol.Execution(request.msg_id, now)
+        self._events: queue.SimpleQueue[Message | protocol.Prompt | _Notice | _Ended] = (
+            queue.SimpleQueue()
+        )
+        self._ended = threading.Event()
+        self._attended = (
+            True  # until the waiting thread has gone; nobody reads the queue after that
+        )
+        self._started = time.monotonic()
+        self._prompt_lock = threading.Lock()
+        self._prompting: int | None = None  # ident of the thread that sits in a local prompt
+        self._interrupted_at: float | None = None
+
+    @property
+    def done(self) -> bool:
+        """The cell is over: it has a result or an error."""
+        return self._ended.is_set()
+
+    def interrupt(self) -> None:
+        """Interrupt the kernel, if this cell still runs."""
+        if not self.done:
+            self._interrupted_at = time.monotonic()
+            self._controls.interrupt()
+
+    def wait(
+        self,
+        *,
+        show: Show | None = None,
+        ask: Ask | None = None,
+        timeout: float | None = None,
+        raise_error: bool = True,
+    ) -> Result:
+        """Wait for the end; show outputs and answer prompts meanwhile. Once, from one thread.
+
+        Without ``show`` the outputs are kept in the result. Without ``ask`` a prompt of the kernel
+        gets an end of file. In the main thread, the first Ctrl-C interrupts the kernel and the
+        second gives up waiting.
+
+        Raises:
+            RemoteError: the code failed there (unless ``raise_error`` is False).
+            Aborted, ReplyLost, KernelGone, ExecutionTimeout, ProtocolError: as their names say.
+            KeyboardInterrupt: at the second Ctrl-C; the code runs on.
+        """
+        kept: list[Message] = []
+
+        def keep(item: Message | str) -> None:
+            if isinstance(item, Message):
+                kept.append(item)
+
+        present = show or keep
+        deadline = None if timeout is None else self._started + timeout
+        try:
+            with _CtrlC(self.interrupt) as ctrl_c:
+                while True:
+                    event = self._next(deadline, present)
+                    if isinstance(event, Message):
+                        present(event)
+                    elif isinstance(event, _Notice):
+                        present(event.text)
+                    elif isinstance(event, protocol.Prompt):
+                        self._answer(event, ask, ctrl_c)
+                    else:
+                        break
+        finally:
+            self._attended = False
+        return self._result(event, kept, raise_error=raise_error)
+
+    # Called on the reactor's thread.
+
+    def receive(self, message: Message, now: float) -> None:
+        """Take one message whose parent is this cell's request."""
+        try:
+            self._take(self._state.receive(message, now))
+        except ProtocolError as error:
+            if message.type in ("execute_reply", "status"):
+                self.fail(error)
+            else:
+                self.notice(f"[{self.kernel}] a message was dropped: {error}")
+
+    def tick(self, now: float) -> None:
+        """Let time pass."""
+        self._take(self._state.tick(now))
+
+    def settled(self, check: protocol.Check) -> None:
+        """The question that :meth:`Controls.settle` was asked has been answered."""
+        passed = check is protocol.Check.FENCE
+        self._take(self._state.fence_passed() if passed else self._state.overtaken())
+
+    def fail(self, error: KernelMagicsError) -> None:
+        """End it with an error; does nothing after the end."""
+        if not self.done:
+            self._take([*self._state.close()])
+            self._end(_Ended(None, error))
+
+    def notice(self, text: str) -> None:
+        """Show a sentence of ours among the outputs."""
+        if self._sink is not None:
+            self._sink.notice(text)
+        else:
+            self._events.put(_Notice(text))
+
+    def _take(self, events: list[protocol.Event]) -> None:
+        for event in events:
+            match event:
+                case protocol.Output(message):
+                    if self._sink is not None:
+                        self._sink.output(message)
+                    elif self._attended and not self.done:
+                        self._events.put(message)
+                case protocol.Prompt():
+                    if self._attended:
+                        self._events.put(event)
+                    else:
+                        self._controls.answer(END_OF_INPUT)
+                case protocol.Check():
+                    self._controls.settle(event, self)
+                case protocol.Finished():
+                    if not event.complete:
+                        self.notice(
+                            f"[{self.kernel}] never said that this cell was over; "
+                            "some of its output may be missing"
+                        )
+                    self._end(_Ended(event, None))
+
+    def _end(self, ended: _Ended) -> None:
+        if self._sink is not None:
+            self._sink.finish()
+        self._ended.set()
+        self._events.put(ended)
+        with self._prompt_lock:
+            if self._prompting is not None:
+                # Somebody sits at a prompt for a cell that is over; only a signal gets them out.
+                signal.pthread_kill(self._prompting, signal.SIGINT)
+
+    # Called on the waiting thread.
+
+    def _next(
+        self, deadline: float | None, present: Show
+    ) -> Message | protocol.Prompt | _Notice | _Ended:
+        while True:
+            try:
+                return self._events.get(timeout=self._until(deadline))
+            except queue.Empty:
+                now = time.monotonic()
+                if deadline is not None and now >= deadline:
+                    raise ExecutionTimeout(self.kernel, deadline - self._started) from None
+                since = self._interrupted_at
+                if since is not None and now - since >= STUBBORN_AFTER:
+                    self._interrupted_at = None
+                    present(
+                        f"[{self.kernel}] has not stopped yet. "
+                        "Ctrl-C (or the stop button) again gives the prompt back; it then runs on."
+                    )
+
+    def _until(self, deadline: float | None) -> float:
+        # Half a second at most: an untimed wait cannot be interrupted on every platform.
+        if deadline is None:
+            return 0.5
+        return max(0.0, min(0.5, deadline - time.monotonic()))
+
+    def _answer(self, prompt: protocol.Prompt, ask: Ask | None, ctrl_c: _CtrlC) -> None:
+        if ask is None:
+            self._controls.answer(END_OF_INPUT)
+            return
+        try:
+            with self._at_prompt(), ctrl_c.raising():
+                value = "" if self.done else ask(prompt.text, prompt.password)
+        except EOFError:
+            value = END_OF_INPUT
+        except KeyboardInterrupt:
+            if not self.done:  # else it was our own signal, because the cell ended meanwhile
+                ctrl_c.pressed += 1
+                self.interrupt()
+            return
+        except Exception:
+            self.interrupt()  # the local front end cannot ask, so the remote must not wait for ever
+            raise
+        if not self.done:
+            self._controls.answer(value)
+
+    @contextmanager
+    def _at_prompt(self) -> Iterator[None]:
+        in_main = threading.current_thread() is threading.main_thread()
+        with self._prompt_lock:
+            if in_main and not self.done and hasattr(signal, "pthread_kill"):
+                self._prompting = threading.get_ident()
+        try:
+            yield
+        finally:
+            with self._prompt_lock:
+                self._prompting = None
+
+    def _result(self, ended: _Ended, kept: list[Message], *, raise_error: bool) -> Result:
+        if ended.error is not None:
+            raise ended.error
+        finished = ended.finished
+        assert finished is not None
+        reply = finished.reply
+        if raise_error and finished.status != "ok":
+            raise self._error(finished)
+        count = reply.get("execution_count")
+        return Result(
+            kernel=self.kernel,
+            status=finished.status,
+            execution_count=count if isinstance(count, int) else None,
+            payload=_list_of_dicts(reply.get("payload")),
+            user_expressions=expressions
+            if isinstance(expressions := reply.get("user_expressions"), dict)
+            else {},
+            outputs=kept,
+            seconds=time.monotonic() - self._started,
+        )
+
+    def _error(self, finished: protocol.Finished) -> KernelMagicsError:
+        if finished.status == "aborted":
+            return Aborted(self.kernel)
+        if finished.status == "lost":
+            return ReplyLost(self.kernel)
+        return error_of(self.kernel, finished)
+
+
+def error_of(kernel: str, finished: protocol.Finished) -> RemoteError:
+    """Make the error that a failed cell raises here."""
+    reply = finished.reply
+    lines = reply.get("traceback")
+    error = remote_error(
+        kernel,
+        str(reply.get("ename") or ""),
+        str(reply.get("evalue") or ""),
+        [str(line) for line in lines] if isinstance(lines, list) else [],
+    )
+    error.already_shown = finished.shown
+    return error
+
+
+class _CtrlC:
+    """While waiting in the main thread, Ctrl-C runs a function first and raises only after that.
+
+    A KeyboardInterrupt that may be raised anywhere could strike between two halves of showing an
+    output; a handler that only takes note cannot.
+    """
+
+    def __init__(self, first: Callable[[], None]) -> None:
+        self.pressed = 0
+        self._first = first
+        self._raise = False
+        self._before: Any = None
+
+    def __enter__(self) -> _CtrlC:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.getsignal(signal.SIGINT)
+            if callable(self._before):
+                signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if callable(self._before):
+            signal.signal(signal.SIGINT, self._before)
+
+    @contextmanager
+    def raising(self) -> Iterator[None]:
+        """Within, Ctrl-C raises at once: somebody sits in a blocking prompt."""
+        self._raise = True
+        try:
+            yield
+        finally:
+            self._raise = False
+
+    def _handle(self, signum: int, frame: object) -> None:
+        if self._raise:
+            raise KeyboardInterrupt
+        self.pressed += 1
+        if self.pressed > 1:
+            raise KeyboardInterrupt
+        self._first()
+
+
+def _list_of_dicts(value: object) -> list[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

@@ -1,0 +1,526 @@
+"""One attached kernel: its cells, its helper requests, its life.
+
+All state is touched on the reactor's thread only; public methods hand their work over and may be
+called from any thread. Requests are found again by the id of their parent header, never by order.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
+from enum import Enum
+from functools import partial
+from typing import Any, Literal
+
+from ..connect.info import ConnectionInfo
+from ..connect.launch import OwnedKernel
+from ..errors import (
+    Aborted,
+    Closed,
+    KernelDetached,
+    KernelDied,
+    KernelMagicsError,
+    KernelRestarted,
+    KernelUnreachable,
+    MessageRejected,
+    NotOwned,
+    ProtocolError,
+)
+from ..protocol.execution import Check
+from ..protocol.handshake import Handshake
+from ..protocol.health import Finding, Verdict
+from ..protocol.message import Message, Session, Signer
+from ..wire.reactor import Reactor, Timer
+from ..wire.transport import Channel, Transport
+from ..wire.zmq import ZmqTransport
+from .execution import Ask, Execution, Result, Show, Sink
+from .link import Link, LinkState
+
+log = logging.getLogger("kernel_magics")
+
+TICK = 0.25
+"""Seconds between looks at running cells; their grace periods are several times that."""
+
+REMEMBERED = 64
+"""Finished cells whose late output (of threads they started) still finds its way to them."""
+
+ATTACH_PATIENCE = 10.0
+START_PATIENCE = 60.0
+REOPEN_PATIENCE = 2.0
+"""Seconds to wait for the proof: of a kernel somebody runs, of one just started, of one that was
+lost."""
+
+
+LIFT_LIMIT = """
+exec('''
+import IPython, zmq
+thread = IPython.get_ipython().kernel.iopub_socket.io_thread
+thread.schedule(lambda: thread.socket.setsockopt(zmq.SNDHWM, 100_000))
+''', {})
+""".strip()
+"""Run once in kernels that stand on ipykernel, silently and before the first cell. ipykernel drops
+the newest message, ``idle`` included, as soon as 1000 wait to be sent; on a busy machine that lost
+some of 20,000 flushed prints in 4 of 9 runs, however fast they were read here."""
+
+
+class KernelState(Enum):
+    """What is known of the kernel, in the words that `%kernels` shows."""
+
+    STARTING = "starting"
+    IDLE = "idle"
+    BUSY = "busy"
+    SILENT = "silent"
+    """Connected, but it has not answered yet; most likely busy with somebody else's cell."""
+    LOST = "reconnecting"
+    DEAD = "dead"
+    DETACHED = "detached"
+
+
+class Kernel:
+    """A kernel we hold. Made by :class:`~kernel_magics.kernels.pool.KernelPool`.
+
+    ``owned`` is the process behind it if we started it, else None: then it is somebody else's, and
+    detaching leaves it running.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        reactor: Reactor,
+        info: ConnectionInfo,
+        owned: OwnedKernel | None = None,
+    ) -> None:
+        self.name = name
+        self.info = info
+        self.owned = owned
+        self.kernel_info: dict[str, Any] = {}
+        """The content of its ``kernel_info_reply``; empty until it answered."""
+        self.pid: int | None = owned.pid if owned else None
+        """Its process on its own machine; None when it did not tell."""
+        self.finding: Finding | None = None
+        """Why it is dead; None while it is not."""
+        self.reactor = reactor
+        self._session = Session()
+        self._signer = Signer(info.key.reveal(), info.signature_scheme)
+        self._link = Link(
+            name,
+            reactor,
+            self._new_transport,
+            self._session,
+            self,
+            owned.exit_status if owned else lambda: None,
+        )
+        self._ready: Future[None] = Future()
+        self._state = KernelState.STARTING
+        self._control_answers = False
+        self._executions: OrderedDict[str, Execution] = OrderedDict()
+        self._waiting: list[Execution] = []  # submitted, not sent: the kernel is not proved now
+        self._running: Execution | None = None
+        self._requests: dict[str, Callable[[Message], None]] = {}
+        self._fences: dict[str, Execution] = {}
+        self._timer: Timer | None = None
+
+    def __repr__(self) -> str:
+        return f"<Kernel {self.name} {self.state.value}>"
+
+    # What anybody may ask, from any thread.
+
+    @property
+    def state(self) -> KernelState:
+        """What is known of it now."""
+        return self._state
+
+    @property
+    def alive(self) -> bool:
+        """It has not died and we have not let go of it."""
+        return self._state not in (KernelState.DEAD, KernelState.DETACHED)
+
+    @property
+    def language(self) -> str:
+        """The name of its language; empty until it answered."""
+        about = self.kernel_info.get("language_info")
+        return str(about.get("name", "")) if isinstance(about, dict) else ""
+
+    @property
+    def encrypted(self) -> bool:
+        """Nobody else can read along."""
+        return self._link.encrypted
+
+    @property
+    def code_running(self) -> str | None:
+        """The code of our cell that runs there now; None when none of ours does."""
+        running = self._running
+        return None if running is None else str(running.request.content.get("code", ""))
+
+    def connect(self, patience: float = ATTACH_PATIENCE, *, retry: bool = False) -> None:
+        """Connect and wait for the proof.
+
+        A kernel that is connected but silent (busy, and mute on control) counts as attached; cells
+        wait here until it answers.
+
+        Raises:
+            KernelUnreachable, AuthenticationError: nobody there, or not the kernel of the file.
+            KernelDied: a process of ours ended while starting.
+        """
+        self.reactor.ask(partial(self._open, patience, retry)).result()
+
+    def submit(
+        self,
+        code: str,
+        sink: Sink | None = None,
+        *,
+        silent: bool = False,
+        store_history: bool = True,
+        allow_stdin: bool = False,
+        user_expressions: dict[str, str] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> Execution:
+        """Start a cell and return it at once; its outputs go to ``sink``, or to who waits for it.
+
+        The options are those of the messaging specification ("Execute"). ``stop_on_error`` is never
+        set: it would abort the queued cells of everybody else on this kernel.
+
+        Raises:
+            ProtocolError: the code cannot be put into a message.
+            Closed: the pool was closed.
+        """
+        content = {
+            "code": code,
+            "silent": silent,
+            "store_history": store_history,
+            "user_expressions": user_expressions or {},
+            "allow_stdin": allow_stdin,
+            "stop_on_error": False,
+        }
+        request = self._session.message("execute_request", content, metadata=metadata)
+        execution = Execution(self.name, request, self, sink, self.reactor.now)
+        self.reactor.post(partial(self._start, execution))
+        return execution
+
+    def run(
+        self,
+        code: str,
+        *,
+        sink: Sink | None = None,
+        show: Show | None = None,
+        ask: Ask | None = None,
+        timeout: float | None = None,
+        raise_error: bool = True,
+        **options: Any,
+    ) -> Result:
+        """Run a cell and wait for its end; see :meth:`submit` and :meth:`Execution.wait`."""
+        execution = self.submit(code, sink, allow_stdin=ask is not None, **options)
+        return execution.wait(show=show, ask=ask, timeout=timeout, raise_error=raise_error)
+
+    def request(
+        self,
+        channel: Literal["shell", "control"],
+        msg_type: str,
+        content: dict[str, Any] | None = None,
+        *,
+        timeout: float,
+    ) -> Message | None:
+        """Send any other request and return its reply; None when none came within ``timeout``
+        seconds.
+
+        Raises:
+            KernelGone: the kernel ended first.
+        """
+        answer: Future[Message] = Future()
+        message = self._session.message(msg_type, content or {})
+
+        def send() -> None:
+            if self._link.state is not LinkState.UP:
+                answer.set_exception(self._unavailable())
+                return
+            self._requests[message.msg_id] = answer.set_result
+            self._link.send(channel, message)
+
+        self.reactor.post(send)
+        try:
+            return answer.result(timeout)
+        except TimeoutError:
+            self.reactor.post(lambda: self._requests.pop(message.msg_id, None) and None)
+            return None
+
+    def interrupt(self) -> None:
+        """Interrupt what runs there; returns at once, and may be called from a signal handler."""
+        self.reactor.post(self._interrupt)
+
+    def answer(self, value: str) -> None:
+        """Answer the kernel's open prompt."""
+        message = self._session.message("input_reply", {"value": value})
+        self.reactor.post(lambda: self._send_if_up("stdin", message))
+
+    def restart(self) -> None:
+        """Restart the process and wait until the new one is proved.
+
+        Raises:
+            NotOwned: somebody else started it.
+            LaunchError, KernelDied: the new process did not come up.
+        """
+        if self.owned is None:
+            raise NotOwned(self.name, "restarted")
+        self.reactor.ask(self._suspend)
+        self.owned.restart()
+        self.pid = self.owned.pid
+        self.connect(START_PATIENCE, retry=True)
+
+    def shutdown(self) -> None:
+        """End the kernel. One that we did not start is asked to, and left if it does not answer."""
+        if self.owned is not None:
+            self.reactor.ask(self._suspend)
+            self.owned.shutdown()
+        elif self.alive:
+            self.request("control", "shutdown_request", {"restart": False}, timeout=5.0)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of it; a kernel that we did not start runs on. May be called twice."""
+        self.reactor.ask(self._close)
+
+    def settle(self, check: Check, execution: Execution) -> None:
+        """Find out what the execution wants to know; part of its life, on the reactor's thread."""
+        if self._link.state is not LinkState.UP:
+            return
+        if check is Check.FENCE:
+            topic = f"km-{secrets.token_hex(8)}"
+            self._fences[topic] = execution
+            self._link.subscribe(topic)
+        else:
+            self._ask("shell", "kernel_info_request", lambda _: execution.settled(check))
+
+    # On the reactor's thread from here on: requests.
+
+    def _start(self, execution: Execution) -> None:
+        self._executions[execution.request.msg_id] = execution
+        match self._state:
+            case KernelState.DETACHED:
+                execution.fail(KernelDetached(self.name, "was detached", may_have_run=False))
+            case KernelState.DEAD:
+                # Perhaps somebody has restarted it meanwhile; its name then works again.
+                self._waiting.append(execution)
+                self._open(REOPEN_PATIENCE, False)
+            case _ if self._link.state is LinkState.UP:
+                self._send(execution)
+            case _:
+                self._waiting.append(execution)
+
+    def _send(self, execution: Execution) -> None:
+        execution.sent = True
+        self._running = self._running or execution
+        self._link.send("shell", execution.request)
+        if self._timer is None:
+            self._timer = self.reactor.call_later(TICK, self._tick)
+
+    def _send_if_up(self, channel: Channel, message: Message) -> None:
+        if self._link.state is LinkState.UP:
+            self._link.send(channel, message)
+
+    def _ask(
+        self,
+        channel: Literal["shell", "control"],
+        msg_type: str,
+        then: Callable[[Message], None],
+        content: dict[str, Any] | None = None,
+    ) -> None:
+        if self._link.state is LinkState.UP:
+            message = self._session.message(msg_type, content or {})
+            self._requests[message.msg_id] = then
+            self._link.send(channel, message)
+
+    def _interrupt(self) -> None:
+        for execution in self._waiting:
+            execution.fail(Aborted(self.name, "it was interrupted before it was sent"))
+        self._waiting.clear()
+        if self.owned is not None and self.owned.interrupt():
+            self._nudge()
+        else:
+            self._ask("control", "interrupt_request", lambda _: self._nudge())
+
+    def _nudge(self) -> None:
+        """Wake an event loop that sleeps in a long ``await``; ipykernel only looks after a
+        message."""
+        self._ask("shell", "kernel_info_request", lambda _: None)
+
+    def _tick(self) -> None:
+        self._timer = None
+        running = [each for each in self._executions.values() if each.sent and not each.done]
+        for execution in running:
+            execution.tick(self.reactor.now)
+        if running:
+            self._timer = self.reactor.call_later(TICK, self._tick)
+
+    def _finished(self, execution: Execution) -> None:
+        if self._running is execution:
+            self._running = next((e for e in self._executions.values() if not e.done), None)
+        while len(self._executions) > REMEMBERED:
+            oldest = next(iter(self._executions))
+            if not self._executions[oldest].done:
+                break
+            del self._executions[oldest]
+
+    # The link's owner.
+
+    def link_message(self, channel: Channel, message: Message) -> None:
+        """Route one message to whoever asked for it."""
+        if channel == "iopub" and message.type in ("status", "iopub_welcome"):
+            self._note_status(message)
+        execution = self._executions.get(message.parent_id)
+        if execution is not None:
+            was_done = execution.done
+            execution.receive(message, self.reactor.now)
+            if execution.done and not was_done:
+                self._finished(execution)
+        elif channel != "iopub" and (then := self._requests.pop(message.parent_id, None)):
+            then(message)
+
+    def link_up(self, proof: Handshake, finding: Finding | None) -> None:
+        """The kernel proved itself: take stock, and send what was waiting for that."""
+        assert proof.info is not None
+        self.kernel_info = _content(proof.info)
+        self.finding = None
+        self._control_answers = proof.control_answers
+        self._state = KernelState.IDLE if proof.shell_answers else KernelState.BUSY
+        self._fences.clear()
+        if finding is not None and finding.verdict is Verdict.RESUMED:
+            for execution in self._unfinished():
+                execution.notice(
+                    f"[{self.name}] was out of reach for a moment; output may be missing"
+                )
+        elif finding is not None:
+            self._fail_sent(partial(KernelRestarted, self.name, finding.reason))
+        if not proof.shell_answers:
+            self._ask("shell", "kernel_info_request", self._shell_answered)
+        self._ask("control", "usage_request", self._note_usage)
+        if not self._ready.done():
+            self._ready.set_result(None)
+        if self.kernel_info.get("implementation") == "ipython":
+            content = {"code": LIFT_LIMIT, "silent": True, "store_history": False}
+            self._ask("shell", "execute_request", lambda _: None, content)
+        waiting, self._waiting = self._waiting, []
+        for execution in waiting:
+            self._send(execution)
+
+    def link_unproved(self) -> None:
+        """Nothing is sent until it answers, but the caller has waited long enough."""
+        self._state = KernelState.SILENT
+        if not self._ready.done():
+            self._ready.set_result(None)
+
+    def link_failed(self, error: KernelMagicsError) -> None:
+        """Nobody there, or not this kernel."""
+        self._state = KernelState.DEAD
+        self.finding = self.finding or Finding(Verdict.DIED, "cannot be reached")
+        self._fail_all(lambda may_have_run: self._unavailable(may_have_run=may_have_run))
+        if not self._ready.done():
+            self._ready.set_exception(error)
+
+    def link_lost(self) -> None:
+        """Wait for what the link finds out."""
+        self._state = KernelState.LOST
+        self._requests.clear()
+
+    def link_gone(self, finding: Finding) -> None:
+        """It is dead: everything that was asked of it ends now."""
+        self._state = KernelState.DEAD
+        self.finding = finding
+        self._fail_all(
+            lambda may_have_run: KernelDied(self.name, finding.reason, may_have_run=may_have_run)
+        )
+        if not self._ready.done():
+            self._ready.set_exception(KernelDied(self.name, finding.reason, may_have_run=False))
+
+    def link_rejected(self, error: MessageRejected) -> None:
+        """Somebody else's bytes change nothing."""
+        log.debug("%s: %s", self.name, error)
+
+    # What became of it.
+
+    def _new_transport(self) -> Transport:
+        return ZmqTransport(
+            self.reactor, self.info.endpoints(), self._signer, self._session.identity
+        )
+
+    def _open(self, patience: float, retry: bool) -> Future[None]:
+        if self._state is KernelState.DETACHED:
+            raise Closed(f"{self.name} was detached; attach it again")
+        if self._link.state is LinkState.DOWN:
+            self._ready = Future()
+            self._state = KernelState.STARTING
+            self._link.open(patience, retry=retry)
+        return self._ready
+
+    def _suspend(self) -> None:
+        """Before we end the process ourselves: its cells end as restarted, not as died."""
+        self._link.close()
+        self._state = KernelState.STARTING
+        self._fail_all(
+            lambda may_have_run: KernelRestarted(
+                self.name, "was restarted from here", may_have_run=may_have_run
+            )
+        )
+
+    def _close(self) -> None:
+        self._state = KernelState.DETACHED
+        self._link.close()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._fail_all(
+            lambda may_have_run: KernelDetached(
+                self.name, "was detached from here", may_have_run=may_have_run
+            )
+        )
+        if not self._ready.done():
+            self._ready.set_exception(KernelUnreachable(self.name, "it was detached meanwhile"))
+
+    def _unavailable(self, *, may_have_run: bool = False) -> KernelMagicsError:
+        reason = self.finding.reason if self.finding else f"is {self._state.value}"
+        return KernelDied(self.name, reason, may_have_run=may_have_run)
+
+    def _unfinished(self) -> list[Execution]:
+        return [each for each in self._executions.values() if not each.done]
+
+    def _fail_sent(self, error: Callable[..., KernelMagicsError]) -> None:
+        for execution in self._unfinished():
+            if execution.sent:
+                execution.fail(error(may_have_run=True))
+                self._finished(execution)
+
+    def _fail_all(self, error: Callable[[bool], KernelMagicsError]) -> None:
+        self._waiting.clear()
+        self._requests.clear()
+        for execution in self._unfinished():
+            execution.fail(error(execution.sent))
+            self._finished(execution)
+
+    def _note_status(self, message: Message) -> None:
+        content = _content(message)
+        if message.type == "iopub_welcome":
+            fence = self._fences.pop(str(content.get("subscription", "")), None)
+            if fence is not None:
+                fence.settled(Check.FENCE)
+        elif message.parent_type == "execute_request":
+            # Only cells count: a kernel also says busy and idle around our own small questions.
+            busy = content.get("execution_state") == "busy"
+            self._state = KernelState.BUSY if busy else KernelState.IDLE
+
+    def _shell_answered(self, _: Message) -> None:
+        if self._running is None and self._state is KernelState.BUSY:
+            self._state = KernelState.IDLE
+
+    def _note_usage(self, reply: Message) -> None:
+        pid = _content(reply).get("pid")
+        if isinstance(pid, int):
+            self.pid = pid
+
+
+def _content(message: Message) -> dict[str, Any]:
+    """What the message says, or nothing if that cannot be read: no cell depends on it."""
+    try:
+        return message.content
+    except ProtocolError:
+        return {}

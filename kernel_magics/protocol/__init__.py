@@ -1,0 +1,1 @@
+"""What messages mean. Standard library only; never waits and has no clock of its own."""

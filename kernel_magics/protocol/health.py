@@ -1,0 +1,102 @@
+"""What events, answers and silence say about a kernel.
+
+Pure rules, time passed in. They encode one conviction: silence proves nothing about a kernel, a
+closed connection nearly everything. A kernel that answers from its main thread is mute while it
+computes; but a socket whose peer is gone says so within milliseconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+LOST_GRACE = 2.0
+"""Seconds after a lost connection in which the same kernel, or its successor, may answer again."""
+
+
+class Verdict(Enum):
+    """What became of the kernel behind a lost connection."""
+
+    RESUMED = "answers again"
+    RESTARTED = "was restarted"
+    DIED = "died"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A verdict and the sentence that explains it."""
+
+    verdict: Verdict
+    reason: str
+
+
+class Health:
+    """The fate of one kernel across its connections.
+
+    ``session`` is the kernel's own session id at the last proof; None when it cannot be told.
+    """
+
+    def __init__(self, grace: float = LOST_GRACE) -> None:
+        self.session: str | None = None
+        self._grace = grace
+        self._lost_at: float | None = None
+
+    @property
+    def waiting(self) -> bool:
+        """A connection was lost, and what that means is not known yet."""
+        return self._lost_at is not None
+
+    def forgive(self) -> None:
+        """Forget a loss: the owner opens the connection again by its own decision."""
+        self._lost_at = None
+
+    def lost(self, now: float) -> None:
+        """The connection closed. Repeated losses, while somebody re-opens it, count from the
+        first."""
+        if self._lost_at is None:
+            self._lost_at = now
+
+    def exited(self, status: int) -> Finding:
+        """A process of ours ended with this status, as `subprocess.Popen.returncode` gives it."""
+        self._lost_at = None
+        return Finding(Verdict.DIED, f"died: its process {describe_exit(status)}")
+
+    def replaced(self) -> Finding:
+        """Somebody answers on the kernel's ports who is not it."""
+        self._lost_at = None
+        return Finding(Verdict.DIED, "died: something else answers in its place now")
+
+    def proved(self, session: str | None) -> Finding | None:
+        """A new connection proved the key; ``session`` is who answered.
+
+        Returns None for the first connection of all.
+        """
+        before, self.session = self.session, session
+        if self._lost_at is None:
+            return None
+        self._lost_at = None
+        if session is not None and session == before:
+            return Finding(Verdict.RESUMED, "answers again")
+        return Finding(Verdict.RESTARTED, "was restarted: another process answers in its place")
+
+    def check(self, now: float) -> Finding | None:
+        """Return DIED once the grace after a loss has passed, None before."""
+        if self._lost_at is None or now - self._lost_at < self._grace:
+            return None
+        self._lost_at = None
+        return Finding(
+            Verdict.DIED,
+            f"died: its connection closed and nothing answered there for {self._grace:g} s",
+        )
+
+
+def describe_exit(status: int) -> str:
+    """Say a process's return code in words: signals by name, where this platform knows them."""
+    if status >= 0:
+        return f"ended with exit code {status}"
+    # Imported here: `signal` is the only thing this layer wants from the operating system.
+    import signal
+
+    try:
+        return f"was ended by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was ended by signal {-status}"

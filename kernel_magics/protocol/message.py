@@ -1,0 +1,287 @@
+"""Frames to messages and back: signing, verifying, packing.
+
+Owns the wire format of the messaging specification ("The wire protocol"): after the delimiter come
+a signature and four packed parts - header, parent header, metadata, content - and any raw buffers.
+Everything here is judged byte for byte against ``jupyter_client.session.Session`` in the tests.
+Content stays packed until somebody asks: a relay forwards it without ever reading it. Must not know
+sockets, channels or kernels."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import itertools
+import json
+import os
+import secrets
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from ..errors import MessageRejected, ProtocolError
+
+DELIMITER = b"<IDS|MSG>"
+"""Stands between the routing identities (or the iopub topic) and the signature."""
+
+PROTOCOL_VERSION = "5.3"
+"""What our headers claim. 5.3 is what ipykernel itself says; nothing we send needs more."""
+
+SIGNATURE_SCHEMES = ("hmac-sha256", "hmac-sha384", "hmac-sha512")
+
+REPLAY_WINDOW = 2**16
+"""Verified signatures remembered, as in ``Session.digest_history_size``."""
+
+HEADER_LIMIT = 64 * 1024
+"""Bytes of a header or parent header we are willing to parse; real ones have some 200."""
+
+Part = bytes | memoryview
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+
+
+class Signer:
+    """Signs and verifies for one kernel.
+
+    The replay window holds the last ``REPLAY_WINDOW`` *verified* signatures. A signature is
+    recorded after it was verified, never before: `Session` does it the other way round, so that a
+    forged copy which arrives first gets the true message refused."""
+
+    def __init__(self, key: bytes, scheme: str = "hmac-sha256") -> None:
+        if scheme not in SIGNATURE_SCHEMES:
+            raise ProtocolError(f"unknown signature scheme {scheme!r}")
+        self._digest = getattr(hashlib, scheme.removeprefix("hmac-"))
+        self._base = hmac.new(key, digestmod=self._digest) if key else None
+        self._seen: set[bytes] = set()
+        self._order: deque[bytes] = deque()
+
+    def sign(self, parts: Iterable[Part]) -> bytes:
+        """Return the hex signature of the four packed parts; empty when there is no key."""
+        if self._base is None:
+            return b""
+        state = self._base.copy()
+        for part in parts:
+            state.update(part)
+        return state.hexdigest().encode()
+
+    def verify(self, signature: bytes, parts: Sequence[Part]) -> None:
+        """Accept a signature once.
+
+        Raises:
+            MessageRejected: it is not this key's signature of these parts, or was seen before.
+        """
+        if not hmac.compare_digest(self.sign(parts), signature):
+            raise MessageRejected("the signature does not match", forged=True)
+        if not signature:
+            return  # a kernel without a key: nothing can be proved, so nothing can be replayed
+        if signature in self._seen:
+            raise MessageRejected("a message that was received before")
+        self._seen.add(signature)
+        self._order.append(signature)
+        if len(self._order) > REPLAY_WINDOW:
+            self._seen.discard(self._order.popleft())
+
+
+class Message:
+    """One message: header and parent parsed, metadata and content packed until asked for.
+
+    Immutable by convention. ``parts`` are the four packed parts as they were (or will be) on the
+    wire, ``buffers`` the raw frames behind them. ``parent_id`` and ``parent_session`` are empty
+    strings for a message nobody asked for."""
+
+    __slots__ = (
+        "_content",
+        "_metadata",
+        "buffers",
+        "msg_id",
+        "parent_id",
+        "parent_session",
+        "parent_type",
+        "parts",
+        "session",
+        "type",
+    )
+
+    def __init__(
+        self,
+        header: Mapping[str, Any],
+        parent: Mapping[str, Any],
+        parts: Sequence[bytes],
+        buffers: Sequence[Part] = (),
+    ) -> None:
+        self.type: str = header["msg_type"]
+        self.msg_id: str = header["msg_id"]
+        self.session: str = _text(header.get("session"))
+        self.parent_id = _text(parent.get("msg_id"))
+        self.parent_session = _text(parent.get("session"))
+        self.parent_type = _text(parent.get("msg_type"))
+        self.parts = tuple(parts)
+        self.buffers = tuple(buffers)
+        self._content: dict[str, Any] | None = None
+        self._metadata: dict[str, Any] | None = None
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The content, unpacked on first use.
+
+        Raises:
+            ProtocolError: the packed bytes are not a JSON object.
+        """
+        if self._content is None:
+            self._content = self._unpack(3, "content")
+        return self._content
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The metadata, unpacked on first use; errors as for :attr:`content`."""
+        if self._metadata is None:
+            self._metadata = self._unpack(2, "metadata")
+        return self._metadata
+
+    @property
+    def nbytes(self) -> int:
+        """Size of content and buffers in bytes."""
+        return len(self.parts[3]) + sum(len(buffer) for buffer in self.buffers)
+
+    def _unpack(self, index: int, name: str) -> dict[str, Any]:
+        try:
+            value = unpack(self.parts[index])
+        except (ValueError, RecursionError) as error:
+            raise ProtocolError(f"{self.type}: {name} is not JSON ({error})") from None
+        if not isinstance(value, dict):
+            raise ProtocolError(f"{self.type}: {name} is {type(value).__name__}, not an object")
+        return value
+
+    def __repr__(self) -> str:
+        return f"<Message {self.type} {self.msg_id} of {self.parent_id or 'nobody'}>"
+
+
+def parse(parts: Sequence[bytes]) -> Message:
+    """Make a message of its packed parts: header, parent header, metadata, content, buffers.
+
+    Raises:
+        MessageRejected: too few parts, or a header that cannot be one.
+    """
+    if len(parts) < 4:
+        raise MessageRejected(f"{len(parts)} parts where at least 4 belong")
+    if max(len(parts[0]), len(parts[1])) > HEADER_LIMIT:
+        raise MessageRejected(f"a header larger than {HEADER_LIMIT} bytes")
+    try:
+        header = unpack(parts[0])
+        parent = unpack(parts[1])
+    except (ValueError, RecursionError):
+        raise MessageRejected("a header that is not JSON") from None
+    if not isinstance(header, dict):
+        raise MessageRejected("a header that is not an object")
+    if not (isinstance(header.get("msg_type"), str) and isinstance(header.get("msg_id"), str)):
+        raise MessageRejected("a header without msg_id and msg_type")
+    # Some kernels send null where the specification says {}.
+    return Message(header, parent if isinstance(parent, dict) else {}, parts[:4], parts[4:])
+
+
+def receive(frames: Sequence[bytes], signer: Signer) -> Message:
+    """Verify and parse the frames of one multipart message, identities or topic included.
+
+    Raises:
+        MessageRejected: whatever is wrong with them; never anything else.
+    """
+    try:
+        delimiter = frames.index(DELIMITER, 0, 8)  # behind a topic or a few identities
+    except ValueError:
+        raise MessageRejected("no delimiter") from None
+    signed = frames[delimiter + 1 :]
+    if len(signed) < 5:
+        raise MessageRejected(f"{len(signed)} frames behind the delimiter where at least 5 belong")
+    signer.verify(signed[0], signed[1:5])
+    return parse(signed[1:])
+
+
+def frames_of(message: Message, signer: Signer) -> list[Part]:
+    """Return the frames of a message, from the delimiter on, signed for one kernel."""
+    return [DELIMITER, signer.sign(message.parts), *message.parts, *message.buffers]
+
+
+def pack(value: Any) -> bytes:
+    """Pack one part exactly as `Session` with its standard JSON packer does.
+
+    Raises:
+        ProtocolError: the value has no JSON form.
+    """
+    try:
+        text = _encode(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ProtocolError(f"cannot be sent: {error}") from None
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        # A lone surrogate has no UTF-8, but it has an escape; the kernel then says what it thinks.
+        return json.dumps(value, allow_nan=False).encode()
+
+
+def unpack(part: bytes) -> Any:
+    """Unpack one part as leniently as `Session`: bytes that are not UTF-8 are replaced.
+
+    Raises:
+        ValueError, RecursionError: it is not JSON, or nested beyond reason.
+    """
+    return json.loads(part.decode("utf-8", "replace"))
+
+
+class Session:
+    """Makes messages in one session: fresh ids, one username, packed at once.
+
+    May be used from any thread: a count of `itertools` never hands out a number twice.
+    """
+
+    def __init__(self, session: str | None = None, username: str = "") -> None:
+        # A session that is shared with others, who count as well, gets ids of its own form.
+        self.id = secrets.token_hex(16) if session is None else session
+        self._prefix = self.id if session is None else f"{session}_km"
+        self.username = username or os.environ.get("USER", "username")
+        self._count = itertools.count()
+
+    @property
+    def identity(self) -> bytes:
+        """The routing identity; the same on shell and stdin, or prompts would not find us."""
+        return self.id.encode()
+
+    def header(self, msg_type: str) -> dict[str, Any]:
+        """Return a fresh header. Its order of keys is `Session`'s."""
+        return {
+            "msg_id": f"{self._prefix}_{os.getpid()}_{next(self._count)}",
+            "msg_type": msg_type,
+            "username": self.username,
+            "session": self.id,
+            "date": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+            "version": PROTOCOL_VERSION,
+        }
+
+    def message(
+        self,
+        msg_type: str,
+        content: Mapping[str, Any],
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        buffers: Sequence[Part] = (),
+    ) -> Message:
+        """Make a request, packed and ready to be signed."""
+        header = self.header(msg_type)
+        parts = (pack(header), b"{}", pack(metadata or {}), pack(content))
+        return Message(header, {}, parts, buffers)
+
+    def copy_of(
+        self, message: Message, packed_parent: bytes, content: bytes | None = None
+    ) -> list[Part]:
+        """Return the parts and buffers of ``message`` re-sent in this session under another parent.
+
+        The header is new: front ends take ``header.session`` of what they receive for the kernel's,
+        and refuse signatures they saw. Metadata, content and buffers are the bytes that came.
+        """
+        _, _, metadata, packed = message.parts
+        header = pack(self.header(message.type))
+        body = packed if content is None else content
+        return [header, packed_parent, metadata, body, *message.buffers]
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,251 @@
+"""A kernel's channels as ZeroMQ sockets over tcp or ipc, optionally with CurveZMQ.
+
+The sockets never reconnect by themselves: with libzmq's automatic reconnection a request that was
+sent to a dead kernel runs later in whatever opens that port next."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from ..errors import MessageRejected
+from ..protocol.message import Message, Signer, frames_of, receive
+from .reactor import Reactor
+from .transport import Channel, Listener, State
+
+log = logging.getLogger("kernel_magics.wire")
+
+CHANNELS: dict[Channel, int] = {
+    "iopub": zmq.SUB,
+    "shell": zmq.DEALER,
+    "control": zmq.DEALER,
+    "stdin": zmq.DEALER,
+}
+
+MONITORED: tuple[Channel, ...] = ("shell", "iopub")
+"""Both: after a kill shell closes at once, while iopub still has output in flight."""
+
+GONE = (
+    zmq.EVENT_CLOSED
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+)
+
+NEVER = 10**9
+"""Milliseconds before libzmq reconnects: 11 days, and we close a lost socket at once. The value
+that means never, -1, makes libzmq drop with the connection what arrived but was not read yet: of
+20,000 messages 0 were left to a reader who came after the sender had died (libzmq 4.3.5, tcp and
+ipc)."""
+
+BATCH = 256
+"""Messages read from one socket in a turn, so that a flood from one kernel does not starve
+others."""
+
+ZERO_COPY = 64 * 1024
+"""Bytes from which a frame is handed to libzmq without a copy; as in ``Session.copy_threshold``."""
+
+SETTLE = 0.3
+"""Seconds without output after which a half-closed connection counts as lost as a whole."""
+
+
+def asyncio_context() -> Any:
+    """Return a context for the control sockets that `jupyter_client`'s managers make for
+    themselves."""
+    import zmq.asyncio
+
+    return zmq.asyncio.Context()
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """Where a kernel's channels are, and the server's public key if they are encrypted."""
+
+    urls: dict[Channel, str]
+    curve_server_key: bytes | None = None
+    curve_keys: tuple[bytes, bytes] | None = field(default=None, repr=False)
+    """Our own public and secret key; the connection file's, as `jupyter_client` uses them."""
+
+
+class ZmqTransport:
+    """Shell, control, stdin and iopub of one kernel; see :class:`Transport` for the methods."""
+
+    def __init__(
+        self, reactor: Reactor, endpoints: Endpoints, signer: Signer, identity: bytes
+    ) -> None:
+        self._reactor = reactor
+        self._endpoints = endpoints
+        self._signer = signer
+        self._identity = identity
+        self._sockets: dict[Channel, zmq.Socket[bytes]] = {}
+        self._monitors: dict[Channel, zmq.Socket[bytes]] = {}
+        self._listener: Listener | None = None
+        self._state = State.NEW
+        self._gone: set[Channel] = set()
+        self._traffic = 0
+        self._lost_as = ""
+
+    @property
+    def state(self) -> State:
+        """Where it is in its life."""
+        return self._state
+
+    @property
+    def encrypted(self) -> bool:
+        """Curve, or a Unix socket that only this user can open."""
+        urls = self._endpoints.urls.values()
+        return self._endpoints.curve_server_key is not None or all(
+            url.startswith("ipc:") for url in urls
+        )
+
+    def open(self, listener: Listener) -> None:
+        """Create the sockets and begin to connect them."""
+        self._listener = listener
+        self._state = State.CONNECTING
+        for channel, kind in CHANNELS.items():
+            sock = self._reactor.context.socket(kind)
+            self._sockets[channel] = sock
+            self._configure(sock)
+            if kind == zmq.SUB:
+                sock.subscribe(b"")
+            if channel in MONITORED:
+                monitor = sock.get_monitor_socket(GONE | zmq.EVENT_HANDSHAKE_SUCCEEDED)
+                self._monitors[channel] = monitor
+                self._reactor.watch(monitor, partial(self._monitored, channel, monitor))
+            sock.connect(self._endpoints.urls[channel])
+            self._reactor.watch(sock, self._reader(channel, sock))
+
+    def send(self, channel: Channel, message: Message) -> None:
+        """Sign and send; a message to a peer that is gone vanishes and ``lost`` follows."""
+        if not self._is_open():
+            return
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("> %s %s %s", channel, message.type, message.msg_id)
+        frames = frames_of(message, self._signer)
+        copy = max(len(frame) for frame in frames) < ZERO_COPY
+        try:
+            self._sockets[channel].send_multipart(frames, zmq.NOBLOCK, copy=copy)
+        except zmq.Again:
+            log.debug("! %s %s not sent: nobody is connected", channel, message.type)
+
+    def subscribe(self, topic: str) -> bool:
+        """Subscribe to one more topic; the kernel's welcome for it follows all it sent before."""
+        if self._is_open():
+            self._sockets["iopub"].subscribe(topic.encode())
+        return True
+
+    def close(self) -> None:
+        """Close the sockets."""
+        self._state = State.CLOSED
+        for monitor in self._monitors.values():
+            self._reactor.unwatch(monitor)
+        for channel, sock in self._sockets.items():
+            self._reactor.unwatch(sock)
+            if channel in self._monitors:
+                sock.disable_monitor()
+            sock.close(linger=0)
+        for monitor in self._monitors.values():
+            monitor.close(linger=0)
+        self._sockets.clear()
+        self._monitors.clear()
+
+    def _is_open(self) -> bool:
+        return self._state in (State.CONNECTING, State.CONNECTED)
+
+    def _configure(self, sock: zmq.Socket[bytes]) -> None:
+        sock.setsockopt(zmq.LINGER, 0)
+        sock.setsockopt(zmq.RCVHWM, 0)
+        sock.setsockopt(zmq.SNDHWM, 0)
+        sock.setsockopt(zmq.RECONNECT_IVL, NEVER)
+        sock.setsockopt(zmq.IPV6, 1)
+        if sock.type != zmq.SUB:
+            sock.setsockopt(zmq.IDENTITY, self._identity)
+        if self._endpoints.curve_server_key is not None:
+            public, secret = self._endpoints.curve_keys or zmq.curve_keypair()
+            sock.setsockopt(zmq.CURVE_SERVERKEY, self._endpoints.curve_server_key)
+            sock.setsockopt(zmq.CURVE_PUBLICKEY, public)
+            sock.setsockopt(zmq.CURVE_SECRETKEY, secret)
+
+    def _reader(self, channel: Channel, sock: zmq.Socket[bytes]) -> Callable[[], None]:
+        """Return what reads this socket; closed over, because it runs for every message."""
+        listener, signer = self._listener, self._signer
+        assert listener is not None
+
+        def read() -> None:
+            for _ in range(BATCH):
+                if sock.closed:
+                    return
+                try:
+                    frames = sock.recv_multipart(zmq.NOBLOCK)
+                except zmq.Again:
+                    return
+                self._traffic += 1
+                try:
+                    message = receive(frames, signer)
+                except MessageRejected as error:
+                    log.debug("! %s %s", channel, error)
+                    listener.rejected(channel, error)
+                else:
+                    if log.isEnabledFor(logging.DEBUG):
+                        log.debug("< %s %s of %s", channel, message.type, message.parent_id)
+                    listener.received(channel, message)
+
+        return read
+
+    def _monitored(self, channel: Channel, monitor: zmq.Socket[bytes]) -> None:
+        while not monitor.closed and monitor.poll(0):
+            event = recv_monitor_message(monitor)["event"]
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED and self._is_open():
+                self._state = State.CONNECTED
+            elif event & GONE and self._is_open():
+                if not self._gone:
+                    self._lost_as = _reason(event, connected=self._state is State.CONNECTED)
+                    log.debug("= %s %s", channel, self._lost_as)
+                self._gone.add(channel)
+                self._settle()
+
+    def _settle(self) -> None:
+        """Report the loss once nothing more can come."""
+        if self._state is State.CONNECTING or self._gone.issuperset(MONITORED):
+            # The closing of a connection is told after the last bytes that came over it.
+            self._reactor.soon(self._report_loss)
+        else:
+            self._reactor.call_later(SETTLE, partial(self._settled, self._traffic))
+
+    def _settled(self, traffic_before: int) -> None:
+        if not self._is_open():
+            return
+        if self._traffic == traffic_before:
+            self._report_loss()
+        else:
+            self._reactor.call_later(SETTLE, partial(self._settled, self._traffic))
+
+    def _report_loss(self) -> None:
+        if not self._is_open():
+            return
+        for channel in CHANNELS:  # iopub first: outputs belong before the reply that ends them
+            read = self._reader(channel, self._sockets[channel])
+            before = -1
+            while self._is_open() and before != self._traffic:
+                before = self._traffic
+                read()
+        if self._is_open():
+            self.close()
+            self._state = State.LOST
+            assert self._listener is not None
+            self._listener.lost(self._lost_as)
+
+
+def _reason(event: int, *, connected: bool) -> str:
+    if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+        return "the kernel refused our encryption keys"
+    if event & (zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL):
+        return "what listens there does not speak ZeroMQ, or wants other encryption keys"
+    return "the connection closed" if connected else "nothing listens there"
