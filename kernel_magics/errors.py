@@ -16,6 +16,7 @@
     │   ├── KernelRestarted
     │   └── KernelDetached       we let go of it
     ├── ExecutionTimeout         the caller's own time limit
+    ├── Abandoned                the user's second Ctrl-C; also a KeyboardInterrupt
     ├── ReplyLost                the kernel went on without ever answering
     ├── RemoteError              the code failed there; subclasses carry the remote error's name
     ├── Aborted                  it did not run: an earlier error or an interrupt came first
@@ -156,6 +157,14 @@ class ExecutionTimeout(KernelMagicsError, TimeoutError):
             f"no end after {timeout:g} s; the code runs on in {kernel} "
             f"(%kernel_interrupt {kernel} stops it)"
         )
+
+
+class Abandoned(KernelMagicsError, KeyboardInterrupt):
+    """The user gave up waiting, by a second Ctrl-C; the code runs on in the kernel."""
+
+    def __init__(self, kernel: str) -> None:
+        self.kernel = kernel
+        super().__init__(f"no longer waiting for {kernel}, where the code runs on")
 
 
 class ReplyLost(KernelMagicsError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,8 @@ class LocalIOPub:
         self.signer = Signer(session.key, session.signature_scheme)
         self.session = Session(session.session, session.username)
         self.pack: Callable[[Any], bytes] = session.pack
+        self._outbox: deque[list[list[Part]]] = deque()
+        self._holding = False  # printed text has to go first and is on its way
 
     def lift_limit(self) -> Callable[[], None]:
         """Let any number of messages wait to be sent; return what restores the limit.
@@ -69,21 +72,31 @@ class LocalIOPub:
         self.thread.schedule(lift)
         return lambda: self.thread.schedule(restore)
 
-    def publish(self, messages: list[list[Part]], flush: bool) -> None:
+    def publish(self, messages: list[list[Part]], *, flush: bool) -> None:
         """Send messages in order, after what was printed here before if ``flush``."""
-        thread = self.thread
+        self._outbox.append(messages)
+        if flush:
+            self._holding = True
+            self.thread.schedule(self._flush)
+        elif not self._holding:
+            self.thread.schedule(self._send)
 
-        def send() -> None:
-            if flush:
-                # Text that was printed before waits in these for up to 0.2 s; on this thread their
-                # flush() sends at once and does not wait.
-                sys.stdout.flush()
-                sys.stderr.flush()
-            for frames in messages:
+    def _flush(self) -> None:
+        # Printed text waits in these for up to 0.2 s. On this thread their flush() never waits,
+        # but it only queues the text for this thread, so ours has to be queued behind it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.thread.schedule(self._release)
+
+    def _release(self) -> None:
+        self._holding = False
+        self._send()
+
+    def _send(self) -> None:
+        while self._outbox and not self._holding:
+            for frames in self._outbox.popleft():
                 copy = max(map(len, frames)) < ZERO_COPY
-                thread.socket.send_multipart(frames, copy=copy)
-
-        thread.schedule(send)
+                self.thread.socket.send_multipart(frames, copy=copy)
 
 
 class RawRelay:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ..errors import (
+    Abandoned,
     Aborted,
     ExecutionTimeout,
     KernelMagicsError,
@@ -27,6 +28,7 @@ from ..errors import (
 )
 from ..protocol import execution as protocol
 from ..protocol.message import Message
+from .ctrl_c import CtrlC
 
 log = logging.getLogger("kernel_magics")
 
@@ -168,7 +170,7 @@ class Execution:
         Raises:
             RemoteError: the code failed there (unless ``raise_error`` is False).
             Aborted, ReplyLost, KernelGone, ExecutionTimeout, ProtocolError: as their names say.
-            KeyboardInterrupt: at the second Ctrl-C; the code runs on.
+            Abandoned: at the second Ctrl-C; it is a KeyboardInterrupt. The code runs on.
         """
         kept: list[Message] = []
 
@@ -179,7 +181,8 @@ class Execution:
         present = show or keep
         deadline = None if timeout is None else self._started + timeout
         try:
-            with _CtrlC(self.interrupt) as ctrl_c:
+            with CtrlC() as ctrl_c:
+                ctrl_c.call_first(self.interrupt)
                 while True:
                     event = self._next(deadline, present)
                     if isinstance(event, Message):
@@ -190,6 +193,8 @@ class Execution:
                         self._answer(event, ask, ctrl_c)
                     else:
                         break
+        except KeyboardInterrupt:
+            raise Abandoned(self.kernel) from None
         finally:
             self._attended = False
         return self._result(event, kept, raise_error=raise_error)
@@ -287,7 +292,7 @@ class Execution:
             return 0.5
         return max(0.0, min(0.5, deadline - time.monotonic()))
 
-    def _answer(self, prompt: protocol.Prompt, ask: Ask | None, ctrl_c: _CtrlC) -> None:
+    def _answer(self, prompt: protocol.Prompt, ask: Ask | None, ctrl_c: CtrlC) -> None:
         if ask is None:
             self._controls.answer(END_OF_INPUT)
             return
@@ -298,8 +303,7 @@ class Execution:
             value = END_OF_INPUT
         except KeyboardInterrupt:
             if not self.done:  # else it was our own signal, because the cell ended meanwhile
-                ctrl_c.pressed += 1
-                self.interrupt()
+                ctrl_c.press()
             return
         except Exception:
             self.interrupt()  # the local front end cannot ask, so the remote must not wait for ever
@@ -360,48 +364,6 @@ def error_of(kernel: str, finished: protocol.Finished) -> RemoteError:
     )
     error.already_shown = finished.shown
     return error
-
-
-class _CtrlC:
-    """While waiting in the main thread, Ctrl-C runs a function first and raises only after that.
-
-    A KeyboardInterrupt that may be raised anywhere could strike between two halves of showing an
-    output; a handler that only takes note cannot.
-    """
-
-    def __init__(self, first: Callable[[], None]) -> None:
-        self.pressed = 0
-        self._first = first
-        self._raise = False
-        self._before: Any = None
-
-    def __enter__(self) -> _CtrlC:
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.getsignal(signal.SIGINT)
-            if callable(self._before):
-                signal.signal(signal.SIGINT, self._handle)
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if callable(self._before):
-            signal.signal(signal.SIGINT, self._before)
-
-    @contextmanager
-    def raising(self) -> Iterator[None]:
-        """Within, Ctrl-C raises at once: somebody sits in a blocking prompt."""
-        self._raise = True
-        try:
-            yield
-        finally:
-            self._raise = False
-
-    def _handle(self, signum: int, frame: object) -> None:
-        if self._raise:
-            raise KeyboardInterrupt
-        self.pressed += 1
-        if self.pressed > 1:
-            raise KeyboardInterrupt
-        self._first()
 
 
 def _list_of_dicts(value: object) -> list[dict[str, Any]]:

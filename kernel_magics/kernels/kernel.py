@@ -36,6 +36,7 @@ from ..protocol.message import Message, Session, Signer
 from ..wire.reactor import Reactor, Timer
 from ..wire.transport import Channel, Transport
 from ..wire.zmq import ZmqTransport
+from .ctrl_c import CtrlC
 from .execution import Ask, Execution, Result, Show, Sink
 from .link import Link, LinkState
 
@@ -212,8 +213,10 @@ class Kernel:
         **options: Any,
     ) -> Result:
         """Run a cell and wait for its end; see :meth:`submit` and :meth:`Execution.wait`."""
-        execution = self.submit(code, sink, allow_stdin=ask is not None, **options)
-        return execution.wait(show=show, ask=ask, timeout=timeout, raise_error=raise_error)
+        with CtrlC() as early:  # pressed between sending and waiting, it must not be lost either
+            execution = self.submit(code, sink, allow_stdin=ask is not None, **options)
+            early.call_first(execution.interrupt)
+            return execution.wait(show=show, ask=ask, timeout=timeout, raise_error=raise_error)
 
     def request(
         self,

@@ -1,0 +1,64 @@
+"""Ctrl-C while somebody waits for a kernel.
+
+A KeyboardInterrupt may be raised between any two steps, also between the two halves of showing an
+output. So while a cell is waited for, SIGINT only takes note and calls a function; it raises at the
+second press, or where the user sits in a blocking prompt.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+class CtrlC:
+    """A context manager; in any but the main thread, which alone gets signals, it does nothing."""
+
+    def __init__(self) -> None:
+        self.pressed = 0
+        """How often it was pressed so far."""
+        self._first: Callable[[], None] | None = None
+        self._raise = False
+        self._before: Any = None
+
+    def __enter__(self) -> CtrlC:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.getsignal(signal.SIGINT)
+            if callable(self._before):
+                signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if callable(self._before):
+            signal.signal(signal.SIGINT, self._before)
+
+    def call_first(self, callback: Callable[[], None]) -> None:
+        """Call this at the first press; at once if that was before there was anything to call."""
+        self._first = callback
+        if self.pressed:
+            callback()
+
+    def press(self) -> None:
+        """Count a press that arrived in another way, as a KeyboardInterrupt in a prompt."""
+        self.pressed += 1
+        if self.pressed == 1 and self._first is not None:
+            self._first()
+
+    @contextmanager
+    def raising(self) -> Iterator[None]:
+        """Within, a press raises at once: nothing else gets anybody out of a blocking prompt."""
+        self._raise = True
+        try:
+            yield
+        finally:
+            self._raise = False
+
+    def _handle(self, signum: int, frame: object) -> None:
+        if self._raise:
+            raise KeyboardInterrupt
+        self.press()
+        if self.pressed > 1:
+            raise KeyboardInterrupt
