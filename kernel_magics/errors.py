@@ -217,7 +217,10 @@ class RemoteError(KernelMagicsError):
     def __init__(self, kernel: str, ename: str, evalue: str, traceback: Sequence[str]) -> None:
         self.kernel, self.ename, self.evalue = kernel, ename, evalue
         self.traceback = list(traceback)
-        self.already_shown = False
+        self.explained = False
+        """The cell's own outputs say what failed."""
+        self.shown = False
+        """Those outputs were shown here, so that nothing has to be said again."""
         super().__init__(kernel, ename, evalue, self.traceback)
 
     def __str__(self) -> str:
@@ -229,10 +232,15 @@ class RemoteError(KernelMagicsError):
 
     def _render_traceback_(self) -> list[str]:
         """Lines for IPython, which prints them instead of our own stack."""
-        head = f"\x1b[0;36m[{self.kernel}]\x1b[0m"
-        if self.already_shown:
-            return [f"{head} {self.ename}: {self.evalue} (traceback above)"]
+        head = kernel_label(self.kernel)
+        if self.shown:
+            return [f"{head} {self.ename}: {self.evalue} (shown above)"]
         return [head, *(self.traceback or [f"{self.ename}: {self.evalue}"])]
+
+
+def kernel_label(kernel: str) -> str:
+    """Return the line that stands above a remote traceback."""
+    return f"\x1b[0;36m[{kernel}]\x1b[0m"
 
 
 def remote_error(kernel: str, ename: str, evalue: str, traceback: Sequence[str]) -> RemoteError:

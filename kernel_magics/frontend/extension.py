@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..api import pool
 from ..connect.info import ConnectionInfo
+from ..errors import RemoteError
 from .magics import KernelMagics
 from .output import local_iopub
 
@@ -23,7 +24,7 @@ _ATTRIBUTE = "_kernel_magics"
 class _Loaded:
     magics: KernelMagics
     replaced: list[tuple[str, str, Callable[..., Any]]]
-    restore_limit: Callable[[], None]
+    undo: list[Callable[[], None]]
 
 
 def load(shell: InteractiveShell) -> None:
@@ -41,8 +42,10 @@ def load(shell: InteractiveShell) -> None:
             stacklevel=2,
         )
     shell.register_magics(magics)
-    restore = iopub.lift_limit() if iopub is not None else lambda: None
-    setattr(shell, _ATTRIBUTE, _Loaded(magics, replaced, restore))
+    undo = [_silence_shown_errors(shell)]
+    if iopub is not None:
+        undo.append(iopub.lift_limit())
+    setattr(shell, _ATTRIBUTE, _Loaded(magics, replaced, undo))
 
 
 def unload(shell: InteractiveShell) -> None:
@@ -63,7 +66,8 @@ def unload(shell: InteractiveShell) -> None:
     configurables: list[Any] = shell.configurables
     if loaded.magics in configurables:
         configurables.remove(loaded.magics)
-    loaded.restore_limit()
+    for step in loaded.undo:
+        step()
 
 
 def own_connection(shell: InteractiveShell) -> ConnectionInfo | None:
@@ -78,6 +82,36 @@ def own_connection(shell: InteractiveShell) -> ConnectionInfo | None:
     if not hasattr(app, "connection_file"):
         return None
     return ConnectionInfo.from_file(get_connection_file(app))
+
+
+def _silence_shown_errors(shell: InteractiveShell) -> Callable[[], None]:
+    """Let a remote error that was shown in its place fail the cell without a second traceback.
+
+    IPython has one hook for that, shared by all; who holds it already keeps their share. Returns
+    what puts it back.
+    """
+    types, other = shell.custom_exceptions, shell.CustomTB
+
+    def handler(
+        shell: Any, etype: type, value: BaseException, tb: Any, tb_offset: int | None = None
+    ) -> Any:
+        if not isinstance(value, RemoteError):
+            return other(etype, value, tb, tb_offset)
+        if value.shown:
+            shell._last_traceback = value.traceback  # what ipykernel puts into the reply
+        else:
+            shell.showtraceback((etype, value, tb), tb_offset)
+        return None
+
+    shell.set_custom_exc((*types, RemoteError), handler)
+    ours = shell.CustomTB
+
+    def restore() -> None:
+        if shell.CustomTB == ours:
+            shell.custom_exceptions = types
+            shell.CustomTB = other
+
+    return restore
 
 
 def _existing(

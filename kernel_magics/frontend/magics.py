@@ -19,8 +19,8 @@ from IPython.display import display
 from ..connect import find
 from ..connect.info import HIDDEN, ConnectionInfo
 from ..connect.launch import LaunchOptions
-from ..errors import BadName, ConnectionFileError, KernelNotFound, NotOwned
-from ..kernels.execution import Ask
+from ..errors import BadName, ConnectionFileError, KernelNotFound, NotOwned, RemoteError
+from ..kernels.execution import Ask, Show, Sink
 from ..kernels.kernel import Kernel
 from ..kernels.pool import KernelPool
 from . import view
@@ -94,7 +94,9 @@ class KernelMagics(Magics):
 
         Ctrl-C (or the stop button) interrupts that kernel; a second one gives the prompt back.
         """
-        self._run(parse_argstring(self.remote, line), cell)
+        # IPython ends every cell with a newline that its front end did not send; with it the remote
+        # would name the cell's file differently.
+        self._run(parse_argstring(self.remote, line), cell.removesuffix("\n"))
 
     @magic_arguments()
     @_cell_options
@@ -280,17 +282,22 @@ class KernelMagics(Magics):
         kernel, new = self._pool.get_or_attach(args.kernel)
         if new:
             self._say_attached(kernel)
-        sink, show = (
-            (None, _ignore) if args.quiet else choose(self._shell, self._iopub, kernel.reactor)
-        )
-        kernel.run(
-            code,
-            sink=sink,
-            show=show,
-            ask=self._asker(kernel),
-            timeout=args.timeout,
-            raise_error=not args.no_raise_error,
-        )
+        sink: Sink | None = None
+        show: Show | None = _ignore
+        if not args.quiet:
+            sink, show = choose(kernel.name, self._shell, self._iopub, kernel.reactor)
+        try:
+            kernel.run(
+                code,
+                sink=sink,
+                show=show,
+                ask=self._asker(kernel),
+                timeout=args.timeout,
+                raise_error=not args.no_raise_error,
+            )
+        except RemoteError as error:
+            error.shown = error.explained and not args.quiet
+            raise
 
     def _asker(self, kernel: Kernel) -> Ask | None:
         """Return what asks this session's user; None when the front end takes no input."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from ..errors import ProtocolError
+from ..errors import ProtocolError, kernel_label
 from ..kernels.execution import Show, Sink
 from ..protocol.message import DELIMITER, Message, Part, Session, Signer, pack
 from ..wire.reactor import Reactor, Timer
@@ -102,13 +102,15 @@ class LocalIOPub:
 class RawRelay:
     """A sink that re-publishes one cell's outputs; see :class:`Sink`.
 
-    ``count`` is the local execution count, which stands in for the remote's: front ends take the
-    number of an ``execute_result`` for that of the cell.
+    Two things are changed on the way. ``count``, the local execution count, stands in for the
+    remote's: front ends take the number of an ``execute_result`` for that of the cell. And a
+    traceback gets a first line that names the kernel, ``name``.
     """
 
     def __init__(
-        self, iopub: LocalIOPub, reactor: Reactor, parent: dict[str, Any], count: int
+        self, name: str, iopub: LocalIOPub, reactor: Reactor, parent: dict[str, Any], count: int
     ) -> None:
+        self._name = name
         self._iopub = iopub
         self._reactor = reactor
         self._parent = iopub.pack(parent)
@@ -126,7 +128,7 @@ class RawRelay:
             self._stream(message)
         elif message.type not in NOT_YET:
             self._join()
-            self._emit(message, self._renumbered(message))
+            self._emit(message, self._changed(message))
 
     def notice(self, text: str) -> None:
         """Publish a sentence of ours on stderr."""
@@ -172,15 +174,19 @@ class RawRelay:
     def _publish_text(self, name: str, text: str) -> None:
         self._emit(self._iopub.session.message("stream", {"name": name, "text": text}))
 
-    def _renumbered(self, message: Message) -> bytes | None:
-        """Return the packed content of an execute_result with the local count; None for the
-        rest."""
-        if message.type != "execute_result":
-            return None
+    def _changed(self, message: Message) -> bytes | None:
+        """Return the new packed content of the two types that change; None for all others."""
         try:
-            return pack(message.content | {"execution_count": self._count})
+            if message.type == "execute_result":
+                return pack(message.content | {"execution_count": self._count})
+            if message.type == "error":
+                lines = message.content.get("traceback")
+                if isinstance(lines, list):
+                    named = [kernel_label(self._name), *lines]
+                    return pack(message.content | {"traceback": named})
         except ProtocolError:
-            return None
+            pass  # not JSON: it passes as it is, and the front end says what it thinks
+        return None
 
     def _emit(self, message: Message, content: bytes | None = None) -> None:
         parts = self._iopub.session.copy_of(message, self._parent, content)
@@ -202,7 +208,8 @@ class Presenter:
     Called by the thread that waits for the cell, so that redirections and hooks of that thread
     apply."""
 
-    def __init__(self, shell: InteractiveShell) -> None:
+    def __init__(self, name: str, shell: InteractiveShell) -> None:
+        self._name = name
         self._shell = shell
         self._in_terminal = getattr(shell, "kernel", None) is None
 
@@ -226,8 +233,15 @@ class Presenter:
             case "clear_output":
                 self._shell.display_pub.clear_output(wait=bool(content.get("wait")))
             case "error":
-                lines = content.get("traceback")
-                print("\n".join(map(str, lines)) if isinstance(lines, list) else "", flush=True)
+                self._error(content)
+
+    def _error(self, content: dict[str, Any]) -> None:
+        ename, evalue, lines = (content.get(k) for k in ("ename", "evalue", "traceback"))
+        rendered = [str(line) for line in lines] if isinstance(lines, list) else []
+        # IPython's own last step of showing an error: text in a terminal, a message in a kernel.
+        self._shell._showtraceback(
+            type(str(ename), (Exception,), {}), evalue, [kernel_label(self._name), *rendered]
+        )
 
     def _display(self, content: dict[str, Any], *, update: bool = False) -> None:
         data, metadata, transient = (content.get(k) for k in ("data", "metadata", "transient"))
@@ -247,12 +261,12 @@ class Presenter:
 
 
 def choose(
-    shell: InteractiveShell, iopub: LocalIOPub | None, reactor: Reactor
+    name: str, shell: InteractiveShell, iopub: LocalIOPub | None, reactor: Reactor
 ) -> tuple[Sink | None, Show | None]:
-    """Return the sink or the presenter that is right for the cell that runs now."""
+    """Return the sink or the presenter for kernel ``name`` that is right for the cell that runs."""
     if iopub is not None and (parent := _raw_parent(shell, iopub)):
-        return RawRelay(iopub, reactor, parent, _count(shell)), None
-    return None, Presenter(shell)
+        return RawRelay(name, iopub, reactor, parent, _count(shell)), None
+    return None, Presenter(name, shell)
 
 
 def local_iopub(shell: InteractiveShell) -> LocalIOPub | None:

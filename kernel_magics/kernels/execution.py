@@ -223,7 +223,7 @@ class Execution:
     def fail(self, error: KernelMagicsError) -> None:
         """End it with an error; does nothing after the end."""
         if not self.done:
-            self._take([*self._state.close()])
+            self._state.close()
             self._end(_Ended(None, error))
 
     def notice(self, text: str) -> None:
@@ -362,7 +362,7 @@ def error_of(kernel: str, finished: protocol.Finished) -> RemoteError:
         str(reply.get("evalue") or ""),
         [str(line) for line in lines] if isinstance(lines, list) else [],
     )
-    error.already_shown = finished.shown
+    error.explained = finished.explained
     return error
 
 

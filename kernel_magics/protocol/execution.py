@@ -31,9 +31,6 @@ FENCE_TIMEOUT = 2.0
 """Seconds for the answer to the question after ``idle``; kernels without `iopub_welcome` give
 none."""
 
-ERROR_HOLD = 1.0
-"""Seconds an ``error`` message is held back to see whether it is the cell's own verdict."""
-
 
 @dataclass(frozen=True, slots=True)
 class Output:
@@ -65,13 +62,14 @@ class Finished:
 
     ``status`` is ``"ok"``, ``"error"``, ``"aborted"`` or ``"lost"`` (idle, but never a reply).
     ``reply`` is the reply's content. ``complete`` is False when idle was never seen, so that output
-    may be missing. ``shown`` is True when the error that ended it was among the outputs already.
+    may be missing. ``explained`` is True when the outputs say what failed: with an ``error``
+    message, or with text on stderr, as IPython does for a mistyped magic and tslab for everything.
     """
 
     status: str
     reply: dict[str, Any]
     complete: bool = True
-    shown: bool = False
+    explained: bool = False
 
 
 Event = Output | Prompt | Check | Finished
@@ -83,10 +81,10 @@ class Execution:
     Over means BOTH have been seen: the reply on shell and ``idle`` on iopub. They travel on
     different sockets, so either may arrive first.
 
-    An ``error`` message is either the verdict, which the caller raises, or something that the code
-    chose to show (`%tb`, `%run` of a failing script) and that belongs among the outputs. Only the
-    reply tells, so an error and what follows it are held back until then, for ``ERROR_HOLD`` at
-    most."""
+    An ``error`` message is an output like any other and keeps its place among them. It is not the
+    verdict: `%run` of a failing script publishes one and succeeds, and a mistyped magic fails
+    without one. The reply is the verdict.
+    """
 
     def __init__(self, msg_id: str, now: float) -> None:
         self.msg_id = msg_id
@@ -96,9 +94,8 @@ class Execution:
         self._idle = False
         self._heard = now
         self._asked: float | None = None
-        self._held: list[Message] = []
-        self._held_since = now
-        self._last_error: Message | None = None
+        self._error: Message | None = None
+        self._explained = False
 
     def receive(self, message: Message, now: float) -> list[Event]:
         """Take one message whose parent is this request; return what it means.
@@ -112,12 +109,10 @@ class Execution:
         self._heard = now
         match message.type:
             case "execute_reply":
-                if self._reply is not None:
-                    return []  # the first one counted
-                self._reply = message.content
-                self._status = _status(self._reply)
-                released = self._release() if self._status == "ok" else []
-                return released + self._finish_if_over()
+                if self._reply is None:  # else the first one counted
+                    self._status = _status(message.content)
+                    self._reply = message.content
+                return self._finish_if_over()
             case "status":
                 self._idle = self._idle or message.content.get("execution_state") == "idle"
                 return self._finish_if_over()
@@ -126,87 +121,61 @@ class Execution:
                 return [Prompt(str(content.get("prompt", "")), bool(content.get("password")))]
             case kind if kind in NOT_OUTPUT:
                 return []
-        return self._output(message, now)
+            case "error":
+                self._error, self._explained = message, True
+            case "stream" if not self._explained:
+                # The bytes tell; unpacking every message of a flood would cost more than relaying.
+                self._explained = b'"stderr"' in message.parts[3]
+        # Also after the end: a thread that the cell started may still print.
+        return [Output(message)]
 
     def tick(self, now: float) -> list[Event]:
-        """Return what the passing of time means: held outputs, or a question to settle."""
-        events: list[Event] = []
-        if self._held and not self._verdict_is_near() and now - self._held_since >= ERROR_HOLD:
-            events += self._release()
+        """Return what the passing of time means: a question to settle, or an end without idle."""
         if self.done or not (self._idle or self._reply is not None):
-            return events
+            return []
         if self._asked is None:
             if self._reply is not None and now - self._heard >= IDLE_GRACE:
                 self._asked = now
-                events.append(Check.FENCE)
-            elif self._idle and now - self._heard >= REPLY_GRACE:
+                return [Check.FENCE]
+            if self._idle and now - self._heard >= REPLY_GRACE:
                 self._asked = now
-                events.append(Check.OVERTAKE)
+                return [Check.OVERTAKE]
         elif self._reply is not None and now - self._asked >= FENCE_TIMEOUT:
-            events += self.fence_passed()
-        return events
+            return self.fence_passed()
+        return []
 
     def fence_passed(self) -> list[Event]:
         """Everything published before the question has arrived, and idle was not among it."""
-        return [] if self.done or self._reply is None else self._finish(complete=False)
+        return [] if self.done or self._reply is None else [self._finish(complete=False)]
 
     def overtaken(self) -> list[Event]:
         """A later shell request was answered, so this one's reply will never come."""
         if self.done or not self._idle or self._reply is not None:
             return []
         self._status = "lost"
-        return self._finish(complete=True)
+        return [self._finish(complete=True)]
 
-    def close(self) -> list[Output]:
-        """End it from outside: return the outputs that were still held back."""
+    def close(self) -> None:
+        """End it from outside."""
         self.done = True
-        return self._release()
-
-    def _output(self, message: Message, now: float) -> list[Event]:
-        # Also after the end: a thread that the cell started may still print.
-        if self._held or (message.type == "error" and not self.done and self._status != "ok"):
-            if not self._held:
-                self._held_since = now
-            self._held.append(message)
-            return []
-        return [Output(message)]
-
-    def _verdict_is_near(self) -> bool:
-        return self._reply is not None
-
-    def _release(self) -> list[Output]:
-        held, self._held = self._held, []
-        self._last_error = next(
-            (each for each in reversed(held) if each.type == "error"), self._last_error
-        )
-        return [Output(each) for each in held]
 
     def _finish_if_over(self) -> list[Event]:
         if self.done or not self._idle or self._reply is None:
             return []
-        return self._finish(complete=True)
+        return [self._finish(complete=True)]
 
-    def _finish(self, *, complete: bool) -> list[Event]:
+    def _finish(self, *, complete: bool) -> Finished:
         self.done = True
         reply = dict(self._reply or {})
-        shown = False
-        if self._status == "error":
-            verdict = self._take_verdict()
-            if verdict is None:
-                verdict = self._last_error
-                shown = verdict is not None and _same_error(verdict.content, reply)
-            if verdict is not None:
-                # tslab replies without ename, xeus-python sends a shorter traceback in the reply.
-                for field in ("ename", "evalue", "traceback"):
-                    reply[field] = reply.get(field) or verdict.content.get(field)
-        return [*self._release(), Finished(self._status, reply, complete, shown)]
-
-    def _take_verdict(self) -> Message | None:
-        """Remove the last held error, which the reply has just turned into the verdict."""
-        for index in range(len(self._held) - 1, -1, -1):
-            if self._held[index].type == "error":
-                return self._held.pop(index)
-        return None
+        if self._status == "error" and self._error is not None:
+            try:
+                shown = self._error.content
+            except ProtocolError:
+                shown = {}
+            # tslab replies without a name; xeus-python's reply has fewer lines than its message.
+            for field in ("ename", "evalue", "traceback"):
+                reply[field] = reply.get(field) or shown.get(field)
+        return Finished(self._status, reply, complete, self._explained)
 
 
 def _status(reply: dict[str, Any]) -> str:
@@ -221,7 +190,3 @@ def _status(reply: dict[str, Any]) -> str:
     if status in ("ok", "error"):
         return str(status)
     raise ProtocolError(f"execute_reply with status {status!r}")
-
-
-def _same_error(content: dict[str, Any], reply: dict[str, Any]) -> bool:
-    return all(content.get(field) == reply.get(field) for field in ("ename", "evalue"))
