@@ -53,7 +53,7 @@ def find(wanted: str) -> ConnectionInfo:
         ConnectionFileError: the one file that matches cannot be used.
     """
     path = Path(wanted).expanduser()
-    if os.sep in wanted or path.is_file():
+    if os.sep in wanted or (path.suffix == ".json" and path.is_file()):
         return ConnectionInfo.from_file(path)
     folder = runtime_dir()
     for name in (wanted, f"{wanted}.json", f"kernel-{wanted}.json"):
@@ -77,7 +77,7 @@ def running(folder: Path | None = None) -> Iterator[FoundKernel]:
     """
     for path in _files(folder or runtime_dir()):
         try:
-            info = ConnectionInfo.from_file(path)
+            info = ConnectionInfo.from_file(path, warn=False)
             modified = path.stat().st_mtime
         except (ConnectionFileError, OSError):
             continue

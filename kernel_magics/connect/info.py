@@ -76,16 +76,16 @@ class ConnectionInfo:
     path: Path | None = field(default=None, compare=False)
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike[str]) -> ConnectionInfo:
+    def from_file(cls, path: str | os.PathLike[str], *, warn: bool = True) -> ConnectionInfo:
         """Read and check a connection file.
 
-        Warns when other users of this machine can read it.
+        Warns when other users of this machine can read it, unless ``warn`` is False.
 
         Raises:
             ConnectionFileError: whatever is wrong with it. Never waits, not even for a FIFO.
         """
         path = Path(path).absolute()
-        return cls.from_dict(_read(path), path)
+        return cls.from_dict(_read(path, warn=warn), path)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], path: Path | None = None) -> ConnectionInfo:
@@ -236,7 +236,7 @@ class _Checker:
         return Secret(str(value).encode())
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, *, warn: bool) -> dict[str, Any]:
     where = str(path)
     try:
         # O_NONBLOCK: opening a FIFO would otherwise wait for a writer, perhaps for ever.
@@ -251,7 +251,7 @@ def _read(path: Path) -> dict[str, Any]:
             raise ConnectionFileError(
                 where, "can be written by every user of this machine, so it proves nothing"
             )
-        if about.st_mode & (stat.S_IRGRP | stat.S_IROTH) and os.name == "posix":
+        if warn and about.st_mode & (stat.S_IRGRP | stat.S_IROTH) and os.name == "posix":
             warnings.warn(
                 f"{where} can be read by other users of this machine, and so can its key; "
                 f"chmod 600 makes it private",

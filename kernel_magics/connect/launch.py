@@ -170,6 +170,12 @@ class OwnedKernel:
             self._closed = True
             self._lifecycle.submit(self._shutdown(now)).result()
 
+    def release(self) -> None:
+        """Let the process live on without us; the manager would take its connection file along."""
+        if self._manager is not None and not self._closed:
+            self._closed = True
+            self._manager.connection_file = ""
+
     def interrupt(self) -> bool:
         """Send SIGINT if the kernelspec wants signals and the process survives one.
 

@@ -275,8 +275,11 @@ class KernelMagics(Magics):
 
             %kernel_shutdown gpu
         """
-        kernel = self._pool.shutdown(parse_argstring(self.kernel_shutdown, line).kernel)
-        print(f"{kernel.name} has ended")
+        kernel, ended = self._pool.shutdown(parse_argstring(self.kernel_shutdown, line).kernel)
+        if ended:
+            print(f"{kernel.name} has ended")
+        else:
+            print(f"asked {kernel.name} to end, but it has not yet; detached from it")
 
     def _run(self, args: Any, code: str) -> None:
         kernel, new = self._pool.get_or_attach(args.kernel)

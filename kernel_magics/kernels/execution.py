@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from ..errors import (
@@ -229,7 +230,7 @@ class Execution:
     def notice(self, text: str) -> None:
         """Show a sentence of ours among the outputs."""
         if self._sink is not None:
-            self._sink.notice(text)
+            self._to_sink(partial(self._sink.notice, text))
         else:
             self._events.put(_Notice(text))
 
@@ -238,7 +239,7 @@ class Execution:
             match event:
                 case protocol.Output(message):
                     if self._sink is not None:
-                        self._sink.output(message)
+                        self._to_sink(partial(self._sink.output, message))
                     elif self._attended and not self.done:
                         self._events.put(message)
                 case protocol.Prompt():
@@ -258,13 +259,20 @@ class Execution:
 
     def _end(self, ended: _Ended) -> None:
         if self._sink is not None:
-            self._sink.finish()
+            self._to_sink(self._sink.finish)
         self._ended.set()
         self._events.put(ended)
         with self._prompt_lock:
             if self._prompting is not None:
                 # Somebody sits at a prompt for a cell that is over; only a signal gets them out.
                 signal.pthread_kill(self._prompting, signal.SIGINT)
+
+    def _to_sink(self, hand_on: Callable[[], None]) -> None:
+        try:
+            hand_on()
+        except Exception:
+            # A sink that breaks its promise must not keep the cell from ending.
+            log.exception("an output of %s could not be shown", self.kernel)
 
     # Called on the waiting thread.
 

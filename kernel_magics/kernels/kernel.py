@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -25,6 +26,7 @@ from ..errors import (
     KernelMagicsError,
     KernelRestarted,
     KernelUnreachable,
+    LaunchError,
     MessageRejected,
     NotOwned,
     ProtocolError,
@@ -51,8 +53,10 @@ REMEMBERED = 64
 ATTACH_PATIENCE = 10.0
 START_PATIENCE = 60.0
 REOPEN_PATIENCE = 2.0
-"""Seconds to wait for the proof: of a kernel somebody runs, of one just started, of one that was
-lost."""
+"""Seconds to wait for the proof: of a kernel somebody runs, one just started, one that was lost."""
+
+SHUTDOWN_PATIENCE = 5.0
+"""Seconds for a kernel to end that was asked to."""
 
 
 LIFT_LIMIT = """
@@ -115,8 +119,8 @@ class Kernel:
             owned.exit_status if owned else lambda: None,
         )
         self._ready: Future[None] = Future()
+        self._down = threading.Event()  # it has no connection now
         self._state = KernelState.STARTING
-        self._control_answers = False
         self._executions: OrderedDict[str, Execution] = OrderedDict()
         self._waiting: list[Execution] = []  # submitted, not sent: the kernel is not proved now
         self._running: Execution | None = None
@@ -268,21 +272,33 @@ class Kernel:
         if self.owned is None:
             raise NotOwned(self.name, "restarted")
         self.reactor.ask(self._suspend)
-        self.owned.restart()
+        try:
+            self.owned.restart()
+        except LaunchError as error:
+            self.reactor.ask(partial(self.link_failed, error))
+            raise
         self.pid = self.owned.pid
         self.connect(START_PATIENCE, retry=True)
 
-    def shutdown(self) -> None:
-        """End the kernel. One that we did not start is asked to, and left if it does not answer."""
+    def shutdown(self) -> bool:
+        """End the kernel and let go of it; return whether it has ended.
+
+        One that we did not start is asked to end, and given ``SHUTDOWN_PATIENCE`` to do so.
+        """
+        ended = True
         if self.owned is not None:
             self.reactor.ask(self._suspend)
             self.owned.shutdown()
         elif self.alive:
-            self.request("control", "shutdown_request", {"restart": False}, timeout=5.0)
+            request = self._session.message("shutdown_request", {"restart": False})
+            self.reactor.post(lambda: self._send_if_up("control", request))
+            # Not every kernel replies (IRkernel does not), but each closes its connection.
+            ended = self._down.wait(SHUTDOWN_PATIENCE)
         self.close()
+        return ended
 
     def close(self) -> None:
-        """Let go of it; a kernel that we did not start runs on. May be called twice."""
+        """Let go of it; its process runs on. May be called twice."""
         self.reactor.ask(self._close)
 
     def settle(self, check: Check, execution: Execution) -> None:
@@ -386,16 +402,20 @@ class Kernel:
         assert proof.info is not None
         self.kernel_info = _content(proof.info)
         self.finding = None
-        self._control_answers = proof.control_answers
+        self._down.clear()
+        waited_through_loss = self._state is KernelState.LOST
         self._state = KernelState.IDLE if proof.shell_answers else KernelState.BUSY
         self._fences.clear()
         if finding is not None and finding.verdict is Verdict.RESUMED:
-            for execution in self._unfinished():
-                execution.notice(
-                    f"[{self.name}] was out of reach for a moment; output may be missing"
+            self._tell_unfinished("was out of reach for a moment; output may be missing")
+        elif finding is not None and waited_through_loss:
+            self._fail_all(
+                lambda may_have_run: KernelRestarted(
+                    self.name, finding.reason, may_have_run=may_have_run
                 )
+            )
         elif finding is not None:
-            self._fail_sent(partial(KernelRestarted, self.name, finding.reason))
+            self._tell_unfinished("is another process than before: its variables are gone")
         if not proof.shell_answers:
             self._ask("shell", "kernel_info_request", self._shell_answered)
         self._ask("control", "usage_request", self._note_usage)
@@ -425,11 +445,16 @@ class Kernel:
     def link_lost(self) -> None:
         """Wait for what the link finds out."""
         self._state = KernelState.LOST
+        self._down.set()
         self._requests.clear()
 
     def link_gone(self, finding: Finding) -> None:
         """It is dead: everything that was asked of it ends now."""
+        if self.owned is not None:
+            again = f"{finding.reason} (%kernel_restart {self.name} starts it anew)"
+            finding = Finding(finding.verdict, again)
         self._state = KernelState.DEAD
+        self._down.set()
         self.finding = finding
         self._fail_all(
             lambda may_have_run: KernelDied(self.name, finding.reason, may_have_run=may_have_run)
@@ -481,17 +506,16 @@ class Kernel:
             self._ready.set_exception(KernelUnreachable(self.name, "it was detached meanwhile"))
 
     def _unavailable(self, *, may_have_run: bool = False) -> KernelMagicsError:
-        reason = self.finding.reason if self.finding else f"is {self._state.value}"
-        return KernelDied(self.name, reason, may_have_run=may_have_run)
+        if self.finding is None:
+            return KernelUnreachable(self.name, f"it is {self._state.value}")
+        return KernelDied(self.name, self.finding.reason, may_have_run=may_have_run)
 
     def _unfinished(self) -> list[Execution]:
         return [each for each in self._executions.values() if not each.done]
 
-    def _fail_sent(self, error: Callable[..., KernelMagicsError]) -> None:
+    def _tell_unfinished(self, text: str) -> None:
         for execution in self._unfinished():
-            if execution.sent:
-                execution.fail(error(may_have_run=True))
-                self._finished(execution)
+            execution.notice(f"[{self.name}] {text}")
 
     def _fail_all(self, error: Callable[[bool], KernelMagicsError]) -> None:
         self._waiting.clear()

@@ -8,6 +8,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from ..connect.find import find
@@ -15,6 +16,7 @@ from ..connect.info import ConnectionInfo
 from ..connect.launch import LaunchOptions, Lifecycle, OwnedKernel
 from ..errors import (
     BadName,
+    ConnectionFileError,
     KernelDied,
     KernelMagicsError,
     KernelNotFound,
@@ -46,6 +48,7 @@ class KernelPool:
         """The kernel that was named last."""
         self._kernels: dict[str, Kernel] = {}
         self._aliases: dict[str, Kernel] = {}
+        self._starting: set[OwnedKernel] = set()
         self._lock = threading.RLock()
         self._reactor: Reactor | None = None
         self._lifecycle: Lifecycle | None = None
@@ -104,7 +107,9 @@ class KernelPool:
         """
         wanted = os.fspath(what)
         info = find(wanted)
-        own = self.own()
+        own: ConnectionInfo | None = None
+        with contextlib.suppress(ConnectionFileError):  # ours is not what was asked for
+            own = self.own()
         if own is not None and own.is_same_kernel(info):
             raise KernelMagicsError(
                 f"{info.name} is the kernel this cell runs in; it would wait for itself for ever"
@@ -142,19 +147,10 @@ class KernelPool:
             if self._lifecycle is None:
                 self._lifecycle = Lifecycle()
             owned = OwnedKernel(self._lifecycle, options)
-            default = options.spec if options.python is None else "python"
-            name = self._free_name(name or default)
+            name = self._free_name(name or ("python" if options.python else options.spec))
+            self._starting.add(owned)
         try:
-            info = owned.start()
-            with self._lock:
-                kernel = Kernel(self._free_name(name), self._io(), info, owned)
-                self._kernels[kernel.name] = kernel
-            try:
-                kernel.connect(START_PATIENCE, retry=True)
-            except BaseException:
-                self._drop(kernel)
-                kernel.close()
-                raise
+            kernel = self._bring_up(owned, name)
         except (KernelDied, KernelUnreachable) as error:
             log = owned.log_tail()
             owned.shutdown(now=True)
@@ -162,6 +158,8 @@ class KernelPool:
         except BaseException:
             owned.shutdown(now=True)
             raise
+        finally:
+            self._starting.discard(owned)
         self.last = kernel
         return kernel
 
@@ -173,41 +171,36 @@ class KernelPool:
         """
         kernel = self[name]
         self._drop(kernel)
-        if kernel.owned is not None and not kernel.owned.options.keep:
-            kernel.shutdown()
-        else:
-            kernel.close()
+        _let_go(kernel)
         return kernel
 
-    def shutdown(self, name: str) -> Kernel:
-        """End a kernel, whoever started it.
+    def shutdown(self, name: str) -> tuple[Kernel, bool]:
+        """End a kernel, whoever started it; return it, and whether it has ended.
 
         Raises:
             KernelNotFound: none of that name.
         """
         kernel = self[name]
         self._drop(kernel)
-        kernel.shutdown()
-        return kernel
+        return kernel, kernel.shutdown()
 
     def close(self) -> None:
         """Detach all kernels, end ours, stop the threads. May be called twice."""
         with self._lock:
-            kernels, reactor, lifecycle = list(self), self._reactor, self._lifecycle
+            kernels, starting = list(self), list(self._starting)
+            reactor, lifecycle = self._reactor, self._lifecycle
             self._kernels.clear()
             self._aliases.clear()
             self.last = self._reactor = self._lifecycle = None
         atexit.unregister(self.close)
         if reactor is None:
             return
-        ours = [k for k in kernels if k.owned is not None and not k.owned.options.keep]
         # Side by side: each may take its time to end politely.
-        endings = [threading.Thread(target=kernel.shutdown) for kernel in ours]
+        endings = [threading.Thread(target=partial(_let_go, kernel)) for kernel in kernels] + [
+            threading.Thread(target=partial(owned.shutdown, now=True)) for owned in starting
+        ]
         for ending in endings:
             ending.start()
-        for kernel in kernels:
-            if kernel not in ours:
-                kernel.close()
         for ending in endings:
             ending.join()
         reactor.close()
@@ -220,6 +213,19 @@ class KernelPool:
             atexit.register(self.close)
         _reserve_descriptors()
         return self._reactor
+
+    def _bring_up(self, owned: OwnedKernel, name: str) -> Kernel:
+        info = owned.start()
+        with self._lock:
+            kernel = Kernel(self._free_name(name), self._io(), info, owned)
+            self._kernels[kernel.name] = kernel
+        try:
+            kernel.connect(START_PATIENCE, retry=True)
+        except BaseException:
+            self._drop(kernel)
+            kernel.close()
+            raise
+        return kernel
 
     def _drop(self, kernel: Kernel) -> None:
         with self._lock:
@@ -243,6 +249,16 @@ class KernelPool:
         while candidate in self._kernels:
             candidate, number = f"{name}-{number}", number + 1
         return candidate
+
+
+def _let_go(kernel: Kernel) -> None:
+    """End a kernel of ours, unless it is kept; leave all others alone."""
+    if kernel.owned is not None and not kernel.owned.options.keep:
+        kernel.shutdown()
+        return
+    kernel.close()
+    if kernel.owned is not None:
+        kernel.owned.release()
 
 
 def _reserve_descriptors() -> None:

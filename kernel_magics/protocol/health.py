@@ -68,14 +68,15 @@ class Health:
     def proved(self, session: str | None) -> Finding | None:
         """A new connection proved the key; ``session`` is who answered.
 
-        Returns None for the first connection of all.
+        Returns None when there is nothing to tell: it is the first connection of all, or the owner
+        had opened it anew by itself and found the same kernel.
         """
         before, self.session = self.session, session
-        if self._lost_at is None:
-            return None
-        self._lost_at = None
+        was_lost, self._lost_at = self._lost_at is not None, None
         if session is not None and session == before:
-            return Finding(Verdict.RESUMED, "answers again")
+            return Finding(Verdict.RESUMED, "answers again") if was_lost else None
+        if before is None and not was_lost:
+            return None
         return Finding(Verdict.RESTARTED, "was restarted: another process answers in its place")
 
     def check(self, now: float) -> Finding | None:
