@@ -14,6 +14,7 @@
     ├── KernelGone               the kernel ended under a request
     │   ├── KernelDied
     │   ├── KernelRestarted
+    │   ├── KernelUnresponsive   it is there, but silent where it should not be
     │   └── KernelDetached       we let go of it
     ├── ExecutionTimeout         the caller's own time limit
     ├── Abandoned                the user's second Ctrl-C; also a KeyboardInterrupt
@@ -142,6 +143,10 @@ class KernelDied(KernelGone):
 
 class KernelRestarted(KernelGone):
     """Another process answers in the kernel's place: its variables are gone."""
+
+
+class KernelUnresponsive(KernelGone):
+    """The kernel is there but silent, and what is known of it says that it should not be."""
 
 
 class KernelDetached(KernelGone):

@@ -6,6 +6,7 @@ bounded in size, never waited for, every field checked, one error that names fil
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -143,6 +144,7 @@ class ConnectionInfo:
                 "stdin": self.url("stdin_port"),
                 "control": self.url("control_port"),
             },
+            heartbeat=self.url("hb_port"),
             curve_server_key=public.reveal() if public else None,
             curve_keys=(public.reveal(), secret.reveal()) if public and secret else None,
         )
@@ -165,6 +167,11 @@ class ConnectionInfo:
             entries["curve_publickey"] = secret(self.curve_publickey)
             entries["curve_secretkey"] = secret(self.curve_secretkey)
         return entries
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells this kernel from all others, and from which nobody learns its key."""
+        return hashlib.sha256(b"kernel_magics " + self.key.reveal()).hexdigest()[:16]
 
     def is_same_kernel(self, other: ConnectionInfo) -> bool:
         """Whether both lead to one kernel: only a kernel and its clients share its key."""

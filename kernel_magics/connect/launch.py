@@ -191,6 +191,14 @@ class OwnedKernel:
             os.killpg(pid, signal.SIGINT)
         return True
 
+    def is_stopped(self) -> bool:
+        """Whether the process is stopped (SIGSTOP, a debugger); False where that is unknown."""
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_text()
+        except OSError:
+            return False
+        return stat.rpartition(")")[2].split()[0] in ("T", "t")
+
     def log_tail(self) -> str:
         """Return the last lines that the process wrote to its own stdout and stderr."""
         if self._folder is None:

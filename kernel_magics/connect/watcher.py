@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,9 @@ class Watcher:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
+        if hasattr(os, "register_at_fork"):
+            forget = weakref.WeakMethod(self._forget_in_fork)
+            os.register_at_fork(after_in_child=lambda: (method := forget()) and method())
 
     def watch(self, pid: int, paths: Sequence[str | Path]) -> None:
         """End process group ``pid`` and remove ``paths`` (files, or folders with all in them) with
@@ -48,6 +52,13 @@ class Watcher:
             assert child.stdin is not None
             child.stdin.close()
             child.wait()
+
+    def _forget_in_fork(self) -> None:
+        # A forked child holds the pipe open as well, and would keep our kernels alive after us.
+        child, self._child = self._child, None
+        if child is not None and child.stdin is not None:
+            child.stdin.close()
+            child.returncode = 0  # not this process's child: its Popen must not wait for it
 
     def _tell(self, message: dict[str, Any]) -> None:
         with self._lock:

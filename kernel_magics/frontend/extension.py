@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ..api import pool
@@ -12,6 +13,7 @@ from ..connect.info import ConnectionInfo
 from ..errors import RemoteError
 from .magics import KernelMagics
 from .output import local_iopub
+from .terminal import safe
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -32,7 +34,7 @@ def load(shell: InteractiveShell) -> None:
     if getattr(shell, _ATTRIBUTE, None) is not None:
         return
     iopub = local_iopub(shell)
-    pool.own = lambda: own_connection(shell)
+    pool.own = cache(lambda: own_connection(shell))
     magics = KernelMagics(shell, pool, iopub)
     replaced = _existing(shell, magics)
     for kind, name, _ in replaced:
@@ -97,6 +99,9 @@ def _silence_shown_errors(shell: InteractiveShell) -> Callable[[], None]:
     ) -> Any:
         if not isinstance(value, RemoteError):
             return other(etype, value, tb, tb_offset)
+        if getattr(shell, "kernel", None) is None:
+            value.evalue = safe(value.evalue)
+            value.traceback = [safe(line) for line in value.traceback]
         if value.shown:
             shell._last_traceback = value.traceback  # what ipykernel puts into the reply
         else:

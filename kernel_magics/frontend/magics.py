@@ -4,6 +4,7 @@ IPython."""
 from __future__ import annotations
 
 import builtins
+import contextlib
 import getpass
 import json
 import shlex
@@ -15,16 +16,18 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 from IPython.display import display
+from traitlets import Integer
 
 from ..connect import find
 from ..connect.info import HIDDEN, ConnectionInfo
 from ..connect.launch import LaunchOptions
 from ..errors import BadName, ConnectionFileError, KernelNotFound, NotOwned, RemoteError
-from ..kernels.execution import Ask, Show, Sink
+from ..kernels.execution import Ask, Limits, Show, Sink
 from ..kernels.kernel import Kernel
 from ..kernels.pool import KernelPool
 from . import view
 from .output import LocalIOPub, choose
+from .terminal import safe
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -59,6 +62,12 @@ def _cell_options(magic: Callable[..., Any]) -> Callable[..., Any]:
             help="stop waiting after this long; the code runs on there",
         ),
         argument(
+            "--unresponsive-after",
+            type=float,
+            metavar="SECONDS",
+            help="give up when the kernel has been completely silent for this long",
+        ),
+        argument(
             "--no-raise-error",
             action="store_true",
             help="show a remote error but let this cell succeed, so that Run All goes on",
@@ -73,6 +82,12 @@ def _cell_options(magic: Callable[..., Any]) -> Callable[..., Any]:
 @magics_class
 class KernelMagics(Magics):
     """Magics that run cells in other kernels and look after those kernels."""
+
+    text_limit = Integer(
+        10_000_000,
+        allow_none=True,
+        help="Bytes of printed text that one remote cell may show; the rest goes to a file.",
+    ).tag(config=True)
 
     def __init__(self, shell: InteractiveShell, pool: KernelPool, iopub: LocalIOPub | None) -> None:
         super().__init__(shell)
@@ -285,6 +300,11 @@ class KernelMagics(Magics):
         kernel, new = self._pool.get_or_attach(args.kernel)
         if new:
             self._say_attached(kernel)
+        via = self._via()
+        if kernel.info.fingerprint in via:
+            raise UsageError(
+                f"{kernel.name} is waiting for this very cell; it would wait for itself for ever"
+            )
         sink: Sink | None = None
         show: Show | None = _ignore
         if not args.quiet:
@@ -297,10 +317,23 @@ class KernelMagics(Magics):
                 ask=self._asker(kernel),
                 timeout=args.timeout,
                 raise_error=not args.no_raise_error,
+                limits=Limits(self.text_limit, args.unresponsive_after),
+                metadata={"km_via": via} if via else {},
             )
         except RemoteError as error:
             error.shown = error.explained and not args.quiet
             raise
+
+    def _via(self) -> list[str]:
+        """Return the kernels that wait for this cell: ours, and those whose cells led to it."""
+        local: Any = getattr(self._shell, "kernel", None)
+        own: ConnectionInfo | None = None
+        with contextlib.suppress(ConnectionFileError):  # a broken file of ours breaks no cell
+            own = self._pool.own()
+        if local is None or own is None:
+            return []
+        before = local.get_parent("shell").get("metadata", {}).get("km_via")
+        return [*(before if isinstance(before, list) else []), own.fingerprint]
 
     def _asker(self, kernel: Kernel) -> Ask | None:
         """Return what asks this session's user; None when the front end takes no input."""
@@ -309,7 +342,7 @@ class KernelMagics(Magics):
             return None
 
         def ask(prompt: str, password: bool) -> str:
-            question = f"[{kernel.name}] {prompt}"
+            question = f"[{kernel.name}] {safe(prompt) if local is None else prompt}"
             return getpass.getpass(question) if password else builtins.input(question)
 
         return ask
@@ -342,7 +375,7 @@ def _split_code(line: str) -> tuple[str, str]:
         if takes_value:
             takes_value = False
         elif word.startswith("-"):
-            takes_value = word == "--timeout"
+            takes_value = word in ("--timeout", "--unresponsive-after")
         else:
             end = len(line) - len(after)
             return line[:end], after

@@ -18,8 +18,10 @@ import zmq
 from ..errors import ProtocolError, kernel_label
 from ..kernels.execution import Show, Sink
 from ..protocol.message import DELIMITER, Message, Part, Session, Signer, pack
+from ..protocol.stream import TextRun, text_of
 from ..wire.reactor import Reactor, Timer
 from ..wire.zmq import ZERO_COPY
+from .terminal import TerminalFilter, safe
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -117,7 +119,7 @@ class RawRelay:
         self._count = count
         self._batch: list[list[Part]] = []
         self._flushed = False
-        self._text: list[tuple[str, list[str]]] = []  # (stream, pieces), neighbours joined
+        self._text: list[TextRun] = []
         self._timer: Timer | None = None
         self._tokens = float(BURST)
         self._refilled = reactor.now
@@ -133,7 +135,8 @@ class RawRelay:
     def notice(self, text: str) -> None:
         """Publish a sentence of ours on stderr."""
         self._join()
-        self._publish_text("stderr", text + "\n")
+        content = {"name": "stderr", "text": text + "\n"}
+        self._emit(self._iopub.session.message("stream", content))
 
     def finish(self) -> None:
         """Publish what is kept, before the local cell can end."""
@@ -144,23 +147,14 @@ class RawRelay:
         now = self._reactor.now
         self._tokens = min(BURST, self._tokens + (now - self._refilled) * REFILL)
         self._refilled = now
-        if not self._text and self._tokens >= 1:
+        piece = None if not self._text and self._tokens >= 1 else text_of(message)
+        if piece is None:
             self._tokens -= 1
-            self._emit(message)
-            return
-        try:
-            name, text = message.content["name"], message.content["text"]
-        except (ProtocolError, KeyError):
-            name = text = None
-        if not isinstance(name, str) or not isinstance(text, str):
             self._join()
-            self._emit(message)  # odd, but not ours to judge
-            return
-        if self._text and self._text[-1][0] == name:
-            self._text[-1][1].append(text)
-        else:
-            self._text.append((name, [text]))
-        if self._timer is None:
+            self._emit(message)
+        elif not (self._text and self._text[-1].take(*piece)):
+            self._text.append(TextRun(message, *piece))
+        if self._text and self._timer is None:
             self._timer = self._reactor.call_later(JOIN_FOR, self._join)
 
     def _join(self) -> None:
@@ -168,11 +162,8 @@ class RawRelay:
             self._timer.cancel()
             self._timer = None
         joined, self._text = self._text, []
-        for name, pieces in joined:
-            self._publish_text(name, "".join(pieces))
-
-    def _publish_text(self, name: str, text: str) -> None:
-        self._emit(self._iopub.session.message("stream", {"name": name, "text": text}))
+        for run in joined:
+            self._emit(run.message())
 
     def _changed(self, message: Message) -> bytes | None:
         """Return the new packed content of the two types that change; None for all others."""
@@ -206,58 +197,70 @@ class Presenter:
     """Shows outputs through ``sys.stdout`` and the display publisher that are in place now.
 
     Called by the thread that waits for the cell, so that redirections and hooks of that thread
-    apply."""
+    apply. In a terminal, what the kernel wrote is made safe for it first.
+    """
 
     def __init__(self, name: str, shell: InteractiveShell) -> None:
         self._name = name
         self._shell = shell
         self._in_terminal = getattr(shell, "kernel", None) is None
+        self._filters = {"stdout": TerminalFilter(), "stderr": TerminalFilter()}
 
     def __call__(self, item: Message | str) -> None:
         """Show a message, or a sentence of ours on stderr."""
         if isinstance(item, str):
-            print(item, file=sys.stderr, flush=True)
+            print(safe(item), file=sys.stderr, flush=True)
             return
         content = item.content
         match item.type:
             case "stream":
-                stream = sys.stderr if content.get("name") == "stderr" else sys.stdout
-                stream.write(str(content.get("text", "")))
-                stream.flush()
+                self._stream(content)
             case "display_data" | "update_display_data":
                 self._display(content, update=item.type == "update_display_data")
-            case "execute_result" if self._in_terminal and "text/plain" in _bundle(content):
-                self._out_prompt(str(_bundle(content)["text/plain"]))
             case "execute_result":
-                self._display(content)
+                self._result(content)
             case "clear_output":
                 self._shell.display_pub.clear_output(wait=bool(content.get("wait")))
             case "error":
                 self._error(content)
 
+    def _stream(self, content: dict[str, Any]) -> None:
+        name = "stderr" if content.get("name") == "stderr" else "stdout"
+        text = str(content.get("text", ""))
+        stream = getattr(sys, name)
+        stream.write(self._filters[name](text) if self._in_terminal else storable(text))
+        stream.flush()
+
     def _error(self, content: dict[str, Any]) -> None:
         ename, evalue, lines = (content.get(k) for k in ("ename", "evalue", "traceback"))
         rendered = [str(line) for line in lines] if isinstance(lines, list) else []
+        if self._in_terminal:
+            rendered = [safe(line) for line in rendered]
         # IPython's own last step of showing an error: text in a terminal, a message in a kernel.
         self._shell._showtraceback(
             type(str(ename), (Exception,), {}), evalue, [kernel_label(self._name), *rendered]
         )
 
+    def _result(self, content: dict[str, Any]) -> None:
+        text = _bundle(content).get("text/plain")
+        if self._in_terminal and isinstance(text, str):
+            separator = "\n" if "\n" in text else ""
+            print(f"Out[{_count(self._shell)}]: {separator}{safe(text)}", flush=True)
+        else:
+            self._display(content)
+
     def _display(self, content: dict[str, Any], *, update: bool = False) -> None:
-        data, metadata, transient = (content.get(k) for k in ("data", "metadata", "transient"))
         data = _bundle(content)
-        if self._in_terminal and data and "text/plain" not in data:
-            data = data | {"text/plain": _summary(data)}
+        metadata, transient = content.get("metadata"), content.get("transient")
+        if self._in_terminal and data:
+            plain = data.get("text/plain")
+            data = data | {"text/plain": safe(plain if isinstance(plain, str) else _summary(data))}
         self._shell.display_pub.publish(
             data,
             metadata if isinstance(metadata, dict) else {},
             transient=transient if isinstance(transient, dict) else {},
             update=update,
         )
-
-    def _out_prompt(self, text: str) -> None:
-        separator = "\n" if "\n" in text else ""
-        print(f"Out[{_count(self._shell)}]: {separator}{text}", flush=True)
 
 
 def choose(
@@ -297,6 +300,11 @@ def _raw_parent(shell: InteractiveShell, iopub: LocalIOPub) -> dict[str, Any]:
         )
     )
     return getattr(publisher, "parent_header", None) or {} if untouched else {}
+
+
+def storable(text: str) -> str:
+    """Replace lone surrogates, which no stream can encode."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _bundle(content: dict[str, Any]) -> dict[str, Any]:

@@ -30,6 +30,8 @@ from ..errors import (
 from ..protocol import execution as protocol
 from ..protocol.message import Message
 from .ctrl_c import CtrlC
+from .inbox import Inbox
+from .overflow import TextLimit
 
 log = logging.getLogger("kernel_magics")
 
@@ -98,6 +100,18 @@ class _Ended:
     error: KernelMagicsError | None
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one cell may do to the one who waits for it; None means without limit.
+
+    ``text`` is in bytes of stream messages, see :class:`TextLimit`. ``unresponsive_after`` is in
+    seconds of complete silence of the kernel, after which the cell ends with `KernelUnresponsive`.
+    """
+
+    text: int | None = None
+    unresponsive_after: float | None = None
+
+
 class Controls(Protocol):
     """What an execution may ask of its kernel; each may be called from any thread."""
 
@@ -122,18 +136,26 @@ class Execution:
     """One cell, from submission to its end. Made by :meth:`Kernel.submit`."""
 
     def __init__(
-        self, kernel: str, request: Message, controls: Controls, sink: Sink | None, now: float
+        self,
+        kernel: str,
+        request: Message,
+        controls: Controls,
+        sink: Sink | None,
+        limits: Limits,
+        now: float,
     ) -> None:
         self.kernel = kernel
         self.request = request
+        self.limits = limits
         self.sent = False
         """The request has left: from here on the code may have run."""
         self._controls = controls
         self._sink = sink
         self._state = protocol.Execution(request.msg_id, now)
-        self._events: queue.SimpleQueue[Message | protocol.Prompt | _Notice | _Ended] = (
-            queue.SimpleQueue()
-        )
+        self._events = Inbox()
+        self._text = TextLimit(limits.text) if limits.text is not None else None
+        self._text_noticed = False
+        self._odd: list[str] = []  # reasons of messages that were dropped
         self._ended = threading.Event()
         self._attended = (
             True  # until the waiting thread has gone; nobody reads the queue after that
@@ -207,10 +229,10 @@ class Execution:
         try:
             self._take(self._state.receive(message, now))
         except ProtocolError as error:
-            if message.type in ("execute_reply", "status"):
-                self.fail(error)
+            if message.type == "execute_reply":
+                self.fail(error)  # there will be no other
             else:
-                self.notice(f"[{self.kernel}] a message was dropped: {error}")
+                self.odd(error)
 
     def tick(self, now: float) -> None:
         """Let time pass."""
@@ -227,8 +249,13 @@ class Execution:
             self._state.close()
             self._end(_Ended(None, error))
 
+    def odd(self, error: ProtocolError) -> None:
+        """A message that may have been this cell's was dropped; said once, at the end."""
+        self._odd.append(str(error) if not self._odd else "")
+
     def notice(self, text: str) -> None:
         """Show a sentence of ours among the outputs."""
+        text = f"[{self.kernel}] {text}"
         if self._sink is not None:
             self._to_sink(partial(self._sink.notice, text))
         else:
@@ -238,6 +265,8 @@ class Execution:
         for event in events:
             match event:
                 case protocol.Output(message):
+                    if not self._may_be_shown(message):
+                        continue
                     if self._sink is not None:
                         self._to_sink(partial(self._sink.output, message))
                     elif self._attended and not self.done:
@@ -252,12 +281,30 @@ class Execution:
                 case protocol.Finished():
                     if not event.complete:
                         self.notice(
-                            f"[{self.kernel}] never said that this cell was over; "
-                            "some of its output may be missing"
+                            "never said that this cell was over; some output may be missing"
                         )
                     self._end(_Ended(event, None))
 
+    def _may_be_shown(self, message: Message) -> bool:
+        try:
+            message.check()
+        except ProtocolError as error:
+            self.odd(error)
+            return False
+        if self._text is None or self._text.passes(message):
+            return True
+        if not self._text_noticed:
+            self._text_noticed = True
+            megabytes = self._text.limit / 1e6
+            self.notice(f"printed more than {megabytes:g} MB; the rest goes to {self._text.path}")
+        return False
+
     def _end(self, ended: _Ended) -> None:
+        if self._odd:
+            more = f" and {len(self._odd) - 1} more" if len(self._odd) > 1 else ""
+            self.notice(f"sent what is no proper message; dropped it{more}: {self._odd[0]}")
+        if self._text is not None:
+            self._text.close()
         if self._sink is not None:
             self._to_sink(self._sink.finish)
         self._ended.set()
@@ -281,7 +328,10 @@ class Execution:
     ) -> Message | protocol.Prompt | _Notice | _Ended:
         while True:
             try:
-                return self._events.get(timeout=self._until(deadline))
+                event: Message | protocol.Prompt | _Notice | _Ended = self._events.get(
+                    timeout=self._until(deadline)
+                )
+                return event
             except queue.Empty:
                 now = time.monotonic()
                 if deadline is not None and now >= deadline:

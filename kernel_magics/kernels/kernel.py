@@ -26,20 +26,21 @@ from ..errors import (
     KernelMagicsError,
     KernelRestarted,
     KernelUnreachable,
+    KernelUnresponsive,
     LaunchError,
     MessageRejected,
     NotOwned,
     ProtocolError,
 )
-from ..protocol.execution import Check
+from ..protocol.execution import Check, belongs
 from ..protocol.handshake import Handshake
-from ..protocol.health import Finding, Verdict
+from ..protocol.health import STOPPED_AFTER, Finding, Silence, Verdict
 from ..protocol.message import Message, Session, Signer
 from ..wire.reactor import Reactor, Timer
 from ..wire.transport import Channel, Transport
 from ..wire.zmq import ZmqTransport
 from .ctrl_c import CtrlC
-from .execution import Ask, Execution, Result, Show, Sink
+from .execution import Ask, Execution, Limits, Result, Show, Sink
 from .link import Link, LinkState
 
 log = logging.getLogger("kernel_magics")
@@ -126,6 +127,7 @@ class Kernel:
         self._running: Execution | None = None
         self._requests: dict[str, Callable[[Message], None]] = {}
         self._fences: dict[str, Execution] = {}
+        self._silence = Silence()
         self._timer: Timer | None = None
 
     def __repr__(self) -> str:
@@ -182,6 +184,7 @@ class Kernel:
         allow_stdin: bool = False,
         user_expressions: dict[str, str] | None = None,
         metadata: dict[str, Any] | None = None,
+        limits: Limits | None = None,
     ) -> Execution:
         """Start a cell and return it at once; its outputs go to ``sink``, or to who waits for it.
 
@@ -201,7 +204,7 @@ class Kernel:
             "stop_on_error": False,
         }
         request = self._session.message("execute_request", content, metadata=metadata)
-        execution = Execution(self.name, request, self, sink, self.reactor.now)
+        execution = Execution(self.name, request, self, sink, limits or Limits(), self.reactor.now)
         self.reactor.post(partial(self._start, execution))
         return execution
 
@@ -323,12 +326,16 @@ class Kernel:
                 # Perhaps somebody has restarted it meanwhile; its name then works again.
                 self._waiting.append(execution)
                 self._open(REOPEN_PATIENCE, False)
+            case _ if self._silence.is_strange(self.reactor.now):
+                execution.fail(self._unresponsive(execution))
             case _ if self._link.state is LinkState.UP:
                 self._send(execution)
             case _:
                 self._waiting.append(execution)
 
     def _send(self, execution: Execution) -> None:
+        if self._running is None:
+            self._silence.expect(self.reactor.now)
         execution.sent = True
         self._running = self._running or execution
         self._link.send("shell", execution.request)
@@ -370,8 +377,37 @@ class Kernel:
         running = [each for each in self._executions.values() if each.sent and not each.done]
         for execution in running:
             execution.tick(self.reactor.now)
+        if running and self._link.state is LinkState.UP:
+            self._listen_to_silence(running)
         if running:
             self._timer = self.reactor.call_later(TICK, self._tick)
+
+    def _listen_to_silence(self, running: list[Execution]) -> None:
+        now = self.reactor.now
+        if self._silence.ping_is_due(now):
+            self._link.ping()
+        lasts = self._silence.lasts(now)
+        stopped = lasts >= STOPPED_AFTER and self.owned is not None and self.owned.is_stopped()
+        for execution in running:
+            limit = execution.limits.unresponsive_after
+            if stopped or (limit is not None and lasts >= limit):
+                execution.fail(self._unresponsive(execution, stopped=stopped))
+                self._finished(execution)
+        if self._silence.notice_is_due(now):
+            mute = (
+                ""
+                if self._silence.answers_while_busy
+                else (", as some kernels are while they compute")
+            )
+            for execution in running:
+                execution.notice(f"has been silent for {lasts:.0f} s{mute}; Ctrl-C interrupts it")
+
+    def _unresponsive(self, execution: Execution, *, stopped: bool = False) -> KernelUnresponsive:
+        lasts = self._silence.lasts(self.reactor.now)
+        reason = f"has been silent for {lasts:.0f} s"
+        if stopped:
+            reason += f"; its process {self.pid} is stopped (kill -CONT {self.pid} wakes it)"
+        return KernelUnresponsive(self.name, reason, may_have_run=execution.sent)
 
     def _finished(self, execution: Execution) -> None:
         if self._running is execution:
@@ -386,10 +422,14 @@ class Kernel:
 
     def link_message(self, channel: Channel, message: Message) -> None:
         """Route one message to whoever asked for it."""
+        self._silence.heard(self.reactor.now, busy=self._running is not None)
         if channel == "iopub" and message.type in ("status", "iopub_welcome"):
             self._note_status(message)
         execution = self._executions.get(message.parent_id)
         if execution is not None:
+            if not belongs(channel, message.type):
+                execution.odd(ProtocolError(f"{message.type} on {channel}"))
+                return
             was_done = execution.done
             execution.receive(message, self.reactor.now)
             if execution.done and not was_done:
@@ -462,9 +502,14 @@ class Kernel:
         if not self._ready.done():
             self._ready.set_exception(KernelDied(self.name, finding.reason, may_have_run=False))
 
+    def link_pong(self) -> None:
+        """It lives; that is all a heartbeat says."""
+        self._silence.heard(self.reactor.now, busy=self._running is not None)
+
     def link_rejected(self, error: MessageRejected) -> None:
-        """Somebody else's bytes change nothing."""
-        log.debug("%s: %s", self.name, error)
+        """Bytes that are no message change nothing, but a cell that runs may miss them."""
+        for execution in self._unfinished():
+            execution.odd(error)
 
     # What became of it.
 
@@ -515,7 +560,7 @@ class Kernel:
 
     def _tell_unfinished(self, text: str) -> None:
         for execution in self._unfinished():
-            execution.notice(f"[{self.name}] {text}")
+            execution.notice(text)
 
     def _fail_all(self, error: Callable[[bool], KernelMagicsError]) -> None:
         self._waiting.clear()

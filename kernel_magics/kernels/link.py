@@ -61,6 +61,9 @@ class Owner(Protocol):
     def link_message(self, channel: Channel, message: Message) -> None:
         """A verified message, proof of the key or not."""
 
+    def link_pong(self) -> None:
+        """A sign of life."""
+
     def link_rejected(self, error: MessageRejected) -> None:
         """Bytes on a proved connection that were no message of this kernel."""
 
@@ -128,7 +131,16 @@ class Link:
         """Have the kernel welcome one more topic, if transport and kernel can."""
         return self._transport is not None and self._transport.subscribe(topic)
 
+    def ping(self) -> None:
+        """Ask for a sign of life; ``link_pong`` tells of it."""
+        if self._transport is not None:
+            self._transport.ping()
+
     # The transport's listener.
+
+    def pong(self) -> None:
+        """Pass it on."""
+        self._owner.link_pong()
 
     def received(self, channel: Channel, message: Message) -> None:
         """Pass a message on, and look whether it completes the proof."""

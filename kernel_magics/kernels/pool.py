@@ -193,8 +193,8 @@ class KernelPool:
             self._aliases.clear()
             self.last = self._reactor = self._lifecycle = None
         atexit.unregister(self.close)
-        if reactor is None:
-            return
+        if reactor is None or reactor.is_foreign:
+            return  # nothing to end, or not ours to end: this process was forked from theirs
         # Side by side: each may take its time to end politely.
         endings = [threading.Thread(target=partial(_let_go, kernel)) for kernel in kernels] + [
             threading.Thread(target=partial(owned.shutdown, now=True)) for owned in starting

@@ -20,10 +20,26 @@ NOT_OUTPUT = frozenset(
 """What a kernel publishes that no cell shows. A relayed ``status`` would even end the local
 cell."""
 
+
+def belongs(channel: str, msg_type: str) -> bool:
+    """Whether a message of this type may answer an execute request on this channel.
+
+    A reply of another type is not this request's reply, whatever its parent says.
+    """
+    match channel:
+        case "shell":
+            return msg_type == "execute_reply"
+        case "stdin":
+            return msg_type == "input_request"
+        case "iopub":
+            return msg_type in NOT_OUTPUT or not msg_type.endswith(("_reply", "_request"))
+    return False
+
+
 IDLE_GRACE = 5.0
 """Seconds without iopub traffic after which a missing ``idle`` is asked about."""
 
-REPLY_GRACE = 1.0
+REPLY_GRACE = 0.25
 """Seconds after ``idle`` before a missing reply is asked about; on one host it comes within 3
 ms."""
 

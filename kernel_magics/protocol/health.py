@@ -13,6 +13,68 @@ LOST_GRACE = 2.0
 """Seconds after a lost connection in which the same kernel, or its successor, may answer again."""
 
 
+PING_AFTER = 2.0
+"""Seconds without a word from a kernel that runs our cell before it is asked for a sign of life."""
+
+SILENT_AFTER = 5.0
+"""Seconds of silence before the user is told, and told again at twice the time, and so on."""
+
+STOPPED_AFTER = 10.0
+"""Seconds of silence before a process of ours that is stopped counts as unresponsive: a debugger,
+or a machine that swaps, stops one for some seconds as well."""
+
+
+class Silence:
+    """How long a kernel that owes us an answer has said nothing.
+
+    Silence alone is never an end: a kernel that answers from its main thread is mute while it
+    computes. It only counts from when the kernel began to owe something, see :meth:`expect`.
+    """
+
+    def __init__(self) -> None:
+        self.answers_while_busy = False
+        """It has given a sign of life in the middle of a cell, so its silence would be strange."""
+        self._since = 0.0
+        self._asked = False
+        self._next_notice = SILENT_AFTER
+
+    def expect(self, now: float) -> None:
+        """It owes us something from now on; call this only when it owed nothing before."""
+        self._since = now
+        self._heard()
+
+    def heard(self, now: float, *, busy: bool) -> None:
+        """It gave a sign of life; ``busy`` if that was in the middle of a cell of ours."""
+        self._since = now
+        self.answers_while_busy = self.answers_while_busy or (busy and self._asked)
+        self._heard()
+
+    def lasts(self, now: float) -> float:
+        """Return the seconds since it was heard last."""
+        return now - self._since
+
+    def ping_is_due(self, now: float) -> bool:
+        """Whether to ask for a sign of life; True once per silence."""
+        due = not self._asked and self.lasts(now) >= PING_AFTER
+        self._asked = self._asked or due
+        return due
+
+    def notice_is_due(self, now: float) -> bool:
+        """Whether to tell the user; True at 5, 10, 20, ... seconds."""
+        due = self.lasts(now) >= self._next_notice
+        if due:
+            self._next_notice *= 2
+        return due
+
+    def is_strange(self, now: float) -> bool:
+        """It is silent, and it is known to answer also while it computes."""
+        return self.answers_while_busy and self._asked and self.lasts(now) >= SILENT_AFTER
+
+    def _heard(self) -> None:
+        self._asked = False
+        self._next_notice = SILENT_AFTER
+
+
 class Verdict(Enum):
     """What became of the kernel behind a lost connection."""
 

@@ -8,6 +8,8 @@ sockets, channels or kernels."""
 
 from __future__ import annotations
 
+import codecs
+import copy
 import hashlib
 import hmac
 import itertools
@@ -34,6 +36,12 @@ REPLAY_WINDOW = 2**16
 
 HEADER_LIMIT = 64 * 1024
 """Bytes of a header or parent header we are willing to parse; real ones have some 200."""
+
+FULL_CHECK = 1024 * 1024
+"""Bytes of content up to which it is unpacked before it is passed on."""
+
+FRAMES_LIMIT = 10_000
+"""Frames of one message: each buffer is one, and each costs some microseconds."""
 
 Part = bytes | memoryview
 
@@ -138,6 +146,36 @@ class Message:
             self._metadata = self._unpack(2, "metadata")
         return self._metadata
 
+    def with_content(self, content: dict[str, Any]) -> Message:
+        """Return the same message saying something else; for content of our own making."""
+        other = copy.copy(self)
+        other.parts = (*self.parts[:3], pack(content))
+        other._content = content
+        return other
+
+    def check(self) -> None:
+        """Make sure that the content can be passed on: whoever gets it will take it for JSON.
+
+        Small contents are unpacked. Of large ones, which would be copied twice by that, only the
+        ends and the encoding are looked at.
+
+        Raises:
+            ProtocolError: it is not what it should be.
+        """
+        packed = self.parts[3]
+        if len(packed) <= FULL_CHECK or self._content is not None:
+            _ = self.content
+            return
+        if not (packed.startswith(b"{") and packed.endswith(b"}")):
+            raise ProtocolError(f"{self.type}: content is not an object")
+        if not packed.isascii():
+            decoder = codecs.getincrementaldecoder("utf-8")()
+            try:
+                for start in range(0, len(packed), FULL_CHECK):
+                    decoder.decode(packed[start : start + FULL_CHECK])
+            except UnicodeDecodeError:
+                raise ProtocolError(f"{self.type}: content is not UTF-8") from None
+
     @property
     def nbytes(self) -> int:
         """Size of content and buffers in bytes."""
@@ -190,6 +228,8 @@ def receive(frames: Sequence[bytes], signer: Signer) -> Message:
     except ValueError:
         raise MessageRejected("no delimiter") from None
     signed = frames[delimiter + 1 :]
+    if len(frames) > FRAMES_LIMIT:
+        raise MessageRejected(f"{len(frames)} frames, more than {FRAMES_LIMIT}")
     if len(signed) < 5:
         raise MessageRejected(f"{len(signed)} frames behind the delimiter where at least 5 belong")
     signer.verify(signed[0], signed[1:5])

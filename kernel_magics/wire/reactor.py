@@ -86,6 +86,11 @@ class Reactor:
         """
         return self._now
 
+    @property
+    def is_foreign(self) -> bool:
+        """It belongs to the process that this one was forked from; sockets do not survive that."""
+        return os.getpid() != self._pid
+
     # Called from any thread.
 
     def post(self, callback: Callback) -> None:
@@ -96,7 +101,7 @@ class Reactor:
         """
         if self._closing:
             raise Closed("kernel_magics is closed in this process")
-        if os.getpid() != self._pid:
+        if self.is_foreign:
             raise Closed("kernels cannot be used in a forked process; attach them again there")
         self._posted.append(callback)
         if self._thread is None:
@@ -124,7 +129,7 @@ class Reactor:
         own."""
         with self._start_lock:
             already, self._closing = self._closing, True
-        if already or os.getpid() != self._pid:
+        if already or self.is_foreign:
             return
         if self._thread is not None:
             self._wake()

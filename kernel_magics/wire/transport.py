@@ -38,6 +38,9 @@ class Listener(Protocol):
     def rejected(self, channel: Channel, error: MessageRejected) -> None:
         """Bytes that are no message of this kernel."""
 
+    def pong(self) -> None:
+        """The answer to a ping: somebody's process runs there. Proves nothing else."""
+
     def lost(self, reason: str) -> None:
         """The peer is gone; everything it had sent was delivered before. Called at most once."""
 
@@ -64,6 +67,9 @@ class Transport(Protocol):
 
         Returns False when this transport has no subscriptions of its own.
         """
+
+    def ping(self) -> None:
+        """Ask for a sign of life that costs the kernel nothing and that no other client sees."""
 
     def close(self) -> None:
         """Let go at once. May be called twice, and in any state."""

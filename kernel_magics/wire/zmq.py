@@ -5,6 +5,7 @@ sent to a dead kernel runs later in whatever opens that port next."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -69,6 +70,7 @@ class Endpoints:
     """Where a kernel's channels are, and the server's public key if they are encrypted."""
 
     urls: dict[Channel, str]
+    heartbeat: str
     curve_server_key: bytes | None = None
     curve_keys: tuple[bytes, bytes] | None = field(default=None, repr=False)
     """Our own public and secret key; the connection file's, as `jupyter_client` uses them."""
@@ -86,6 +88,7 @@ class ZmqTransport:
         self._identity = identity
         self._sockets: dict[Channel, zmq.Socket[bytes]] = {}
         self._monitors: dict[Channel, zmq.Socket[bytes]] = {}
+        self._heartbeat: zmq.Socket[bytes] | None = None
         self._listener: Listener | None = None
         self._state = State.NEW
         self._gone: set[Channel] = set()
@@ -141,9 +144,27 @@ class ZmqTransport:
             self._sockets["iopub"].subscribe(topic.encode())
         return True
 
+    def ping(self) -> None:
+        """Send one heartbeat; the channel is opened by the first."""
+        if not self._is_open():
+            return
+        if self._heartbeat is None:
+            # Not a REQ socket: that would refuse a second ping until the first was answered.
+            sock = self._reactor.context.socket(zmq.DEALER)
+            self._configure(sock)
+            sock.connect(self._endpoints.heartbeat)
+            self._reactor.watch(sock, partial(self._pong, sock))
+            self._heartbeat = sock
+        with contextlib.suppress(zmq.Again):
+            self._heartbeat.send_multipart([b"", b"ping"], zmq.NOBLOCK)
+
     def close(self) -> None:
         """Close the sockets."""
         self._state = State.CLOSED
+        if self._heartbeat is not None:
+            self._reactor.unwatch(self._heartbeat)
+            self._heartbeat.close(linger=0)
+            self._heartbeat = None
         for monitor in self._monitors.values():
             self._reactor.unwatch(monitor)
         for channel, sock in self._sockets.items():
@@ -198,6 +219,15 @@ class ZmqTransport:
                     listener.received(channel, message)
 
         return read
+
+    def _pong(self, sock: zmq.Socket[bytes]) -> None:
+        while not sock.closed:
+            try:
+                sock.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            assert self._listener is not None
+            self._listener.pong()
 
     def _monitored(self, channel: Channel, monitor: zmq.Socket[bytes]) -> None:
         while not monitor.closed and monitor.poll(0):

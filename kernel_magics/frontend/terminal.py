@@ -1,0 +1,70 @@
+"""What a kernel may write to a real terminal.
+
+A notebook shows escape sequences as colours or not at all; a terminal obeys them, and a hostile or
+confused kernel could rename its window, fill its clipboard, switch its character set or write over
+what was there before. Colours, carriage return, backspace, erasing the line and going up within the
+cell's own lines pass, because progress bars are made of them. Everything else is made visible."""
+
+from __future__ import annotations
+
+import re
+
+_SEQUENCE = re.compile(
+    r"\x1b\[(?P<parameters>[0-9;:]*)(?P<final>[mKA])"
+    r"|(?P<other>[\x00-\x07\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069])"
+)
+"""Passing sequences, or one character that a terminal could obey; C1 controls, lone surrogates and
+the marks that reverse the direction of text included. Tab, newline, CR and BS are in neither."""
+
+_UNFINISHED = re.compile(r"\x1b(\[[0-9;:]*)?\Z")
+
+LONGEST_SEQUENCE = 32
+"""Characters of an unfinished sequence that are kept for the next piece; more is no colour."""
+
+
+class TerminalFilter:
+    """Makes one cell's text safe, piece by piece."""
+
+    def __init__(self) -> None:
+        self._lines = 0  # lines below the cell's first one: so far the cursor may go up
+        self._kept = ""
+
+    def __call__(self, text: str) -> str:
+        """Return the text that may be written; an unfinished sequence waits for the next piece."""
+        text, self._kept = self._kept + text, ""
+        unfinished = _UNFINISHED.search(text)
+        if unfinished is not None and len(unfinished[0]) <= LONGEST_SEQUENCE:
+            text, self._kept = text[: unfinished.start()], unfinished[0]
+        parts: list[str] = []
+        position = 0
+        for match in _SEQUENCE.finditer(text):
+            plain = text[position : match.start()]
+            self._lines += plain.count("\n")
+            parts += plain, self._allowed(match)
+            position = match.end()
+        rest = text[position:]
+        self._lines += rest.count("\n")
+        return "".join([*parts, rest])
+
+    def _allowed(self, match: re.Match[str]) -> str:
+        if match["other"]:
+            return visible(match["other"])
+        if match["final"] == "A":
+            number = match["parameters"] or "1"
+            if not number.isdecimal() or not 0 < int(number[:6]) <= self._lines:
+                return visible(match[0])
+            self._lines -= int(number)
+        return match[0]
+
+
+def safe(text: str) -> str:
+    """Return a text of a kernel, whole, as it may be written to a terminal."""
+    return TerminalFilter()(text + "\x1b[0m").removesuffix("\x1b[0m")
+
+
+def visible(text: str) -> str:
+    """Write control characters out, as ``\\x1b``."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
