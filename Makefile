@@ -6,7 +6,7 @@ VENV := .venv
 FLOOR := .venv-floor
 PIP_INSTALL := -m pip install -qq
 
-.PHONY: help run test lab bench lint floor test-floor deps-run deps-test deps-lab clean
+.PHONY: help run test lab bench soak fuzz lint floor test-floor deps-run deps-test deps-lab clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -17,6 +17,8 @@ help:
 	@echo '                 turns "skipped: not installed" into a failure'
 	@echo 'make lab         the tour in JupyterLab'
 	@echo 'make bench       the benchmarks; BENCH_ARGS is handed to them'
+	@echo 'make soak        thousands of cells among faults; SOAK_ARGS="--cells 200"'
+	@echo 'make fuzz        damaged messages, files, lines and text; FUZZ_ARGS="--count 100000"'
 	@echo 'make lint        ruff and mypy'
 	@echo 'make floor       a second environment with the oldest supported versions'
 	@echo 'make test-floor  the quick tests in it'
@@ -38,6 +40,12 @@ lab: deps-lab
 
 bench: deps-test
 	$(VENV)/bin/python -m benchmarks $(BENCH_ARGS)
+
+soak: deps-test
+	$(VENV)/bin/python -m tests.soak $(SOAK_ARGS)
+
+fuzz: deps-test
+	$(VENV)/bin/python -m tests.fuzz $(FUZZ_ARGS)
 
 lint: deps-test
 	$(VENV)/bin/ruff check

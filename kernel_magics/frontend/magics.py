@@ -7,7 +7,6 @@ import builtins
 import contextlib
 import getpass
 import json
-import shlex
 from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any
@@ -34,6 +33,18 @@ if TYPE_CHECKING:
 
 INTERRUPT_WAIT = 2.0
 """Seconds `%kernel_interrupt` watches what became of the kernel."""
+
+
+def parse(magic: Callable[..., Any], line: str) -> Any:
+    """Parse a magic's line.
+
+    Raises:
+        UsageError: with one line that says what is wrong with it, an open quote included.
+    """
+    try:
+        return parse_argstring(magic, line)
+    except ValueError as error:
+        raise UsageError(f"{error} in {line!r}") from None
 
 
 def _usage(magic: Callable[..., Any]) -> Callable[..., Any]:
@@ -111,7 +122,7 @@ class KernelMagics(Magics):
         """
         # IPython ends every cell with a newline that its front end did not send; with it the remote
         # would name the cell's file differently.
-        self._run(parse_argstring(self.remote, line), cell.removesuffix("\n"))
+        self._run(parse(self.remote, line), cell.removesuffix("\n"))
 
     @magic_arguments()
     @_cell_options
@@ -127,7 +138,7 @@ class KernelMagics(Magics):
             %remote gpu !nvidia-smi
         """
         options, code = _split_code(line)
-        self._run(parse_argstring(self.remote_line, options), code)
+        self._run(parse(self.remote_line, options), code)
 
     @magic_arguments()
     @argument(
@@ -147,7 +158,7 @@ class KernelMagics(Magics):
             %connection_info
             %connection_info gpu --json --show-key
         """
-        args = parse_argstring(self.connection_info, line)
+        args = parse(self.connection_info, line)
         info = self._pool[args.kernel].info if args.kernel else self._own()
         entries = info.as_dict(show_key=args.show_key)
         if args.json:
@@ -178,7 +189,7 @@ class KernelMagics(Magics):
             %kernels
             %kernels --all
         """
-        args = parse_argstring(self.kernels, line)
+        args = parse(self.kernels, line)
         attached = list(self._pool)
         display(view.kernels_table(attached))
         if args.all:
@@ -198,7 +209,7 @@ class KernelMagics(Magics):
             %kernel_attach 6759 --name gpu
             %kernel_attach ~/kernel-of-a-colleague.json
         """
-        args = parse_argstring(self.kernel_attach, line)
+        args = parse(self.kernel_attach, line)
         self._say_attached(self._pool.attach(args.what, args.name))
 
     @magic_arguments()
@@ -222,7 +233,7 @@ class KernelMagics(Magics):
             %kernel_start python3 --name gpu
             %kernel_start --python ~/envs/torch --cwd /data --env CUDA_VISIBLE_DEVICES=1
         """
-        args = parse_argstring(self.kernel_start, line)
+        args = parse(self.kernel_start, line)
         options = LaunchOptions(
             args.spec, args.python, args.cwd, dict(map(_assignment, args.env)), args.keep
         )
@@ -240,7 +251,7 @@ class KernelMagics(Magics):
 
             %kernel_detach gpu
         """
-        kernel = self._pool.detach(parse_argstring(self.kernel_detach, line).kernel)
+        kernel = self._pool.detach(parse(self.kernel_detach, line).kernel)
         ended = kernel.owned is not None and not kernel.owned.options.keep
         print(f"detached {kernel.name}; it {'was ours and has ended' if ended else 'runs on'}")
 
@@ -255,7 +266,7 @@ class KernelMagics(Magics):
 
             %kernel_interrupt gpu
         """
-        kernel = self._pool[parse_argstring(self.kernel_interrupt, line).kernel]
+        kernel = self._pool[parse(self.kernel_interrupt, line).kernel]
         kernel.interrupt()
         kernel.request("control", "kernel_info_request", timeout=INTERRUPT_WAIT)
         if kernel.alive:
@@ -275,7 +286,7 @@ class KernelMagics(Magics):
 
             %kernel_restart gpu
         """
-        kernel = self._pool[parse_argstring(self.kernel_restart, line).kernel]
+        kernel = self._pool[parse(self.kernel_restart, line).kernel]
         kernel.restart()
         print(f"restarted {kernel.name} (pid {kernel.pid})")
 
@@ -290,7 +301,7 @@ class KernelMagics(Magics):
 
             %kernel_shutdown gpu
         """
-        kernel, ended = self._pool.shutdown(parse_argstring(self.kernel_shutdown, line).kernel)
+        kernel, ended = self._pool.shutdown(parse(self.kernel_shutdown, line).kernel)
         if ended:
             print(f"{kernel.name} has ended")
         else:
@@ -384,7 +395,7 @@ def _split_code(line: str) -> tuple[str, str]:
 
 
 def _assignment(text: str) -> tuple[str, str]:
-    name, equals, value = shlex.split(text)[0].partition("=") if text.strip() else ("", "", "")
+    name, equals, value = text.partition("=")
     if not (name and equals):
         raise UsageError(f"--env wants NAME=VALUE, not {text!r}")
     return name, value
