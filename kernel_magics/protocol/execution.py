@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import ProtocolError
 from .message import Message
+from .stream import text_of
 
 NOT_OUTPUT = frozenset(
     {"status", "execute_input", "iopub_welcome", "shutdown_reply", "debug_event"}
@@ -140,8 +141,8 @@ class Execution:
             case "error":
                 self._error, self._explained = message, True
             case "stream" if not self._explained:
-                # The bytes tell; unpacking every message of a flood would cost more than relaying.
-                self._explained = b'"stderr"' in message.parts[3]
+                piece = text_of(message)
+                self._explained = piece is not None and piece[0] == "stderr"
         # Also after the end: a thread that the cell started may still print.
         return [Output(message)]
 

@@ -8,7 +8,8 @@ from typing import Any
 
 ODD_VALUES: list[Any] = [
     None, True, False, 0, -1, 1, 65535, 65536, 2**63, 10**400, 0.5, float("nan"), "", "0",
-    "x" * 300, "\x00", "\ud800", "\x1b]0;t\x07", "../../etc", "-oProxyCommand=x", [], {}, [[]], {"a": {}},
+    "x" * 300, "\x00", "\ud800", "\x1b]0;t\x07", "../../etc", "-oProxyCommand=x",
+    [], {}, [[]], {"a": {}},
 ]  # fmt: skip
 
 

@@ -41,7 +41,8 @@ _CONTENTS = {
 
 _INFO = {
     "shell_port": 5001, "iopub_port": 5002, "stdin_port": 5003, "control_port": 5004,
-    "hb_port": 5005, "ip": "127.0.0.1", "key": KEY.decode(), "transport": "tcp", "signature_scheme": "hmac-sha256",
+    "hb_port": 5005, "ip": "127.0.0.1", "key": KEY.decode(), "transport": "tcp",
+    "signature_scheme": "hmac-sha256",
     "kernel_name": "python3", "curve_publickey": "a" * 40, "curve_secretkey": "b" * 40,
 }  # fmt: skip
 
