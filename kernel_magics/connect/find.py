@@ -52,12 +52,11 @@ def find(wanted: str) -> ConnectionInfo:
         AmbiguousKernel: several kernels match a fragment.
         ConnectionFileError: the one file that matches cannot be used.
     """
-    path = Path(wanted).expanduser()
-    if os.sep in wanted or (path.suffix == ".json" and path.is_file()):
-        return ConnectionInfo.from_file(path)
+    if os.sep in wanted or (wanted.endswith(".json") and _is_file(Path(wanted))):
+        return ConnectionInfo.from_file(_expanded(wanted))
     folder = runtime_dir()
-    for name in (wanted, f"{wanted}.json", f"kernel-{wanted}.json"):
-        if name.endswith(".json") and (folder / name).is_file():
+    for name in (wanted, f"kernel-{wanted}", f"{wanted}.json", f"kernel-{wanted}.json"):
+        if name.endswith(".json") and _is_file(folder / name):
             return ConnectionInfo.from_file(folder / name)
     fragment = wanted.removesuffix(".json")
     if len(fragment) < SHORTEST_FRAGMENT:
@@ -95,12 +94,26 @@ def listens(info: ConnectionInfo) -> bool:
         else:
             address = (info.address, info.shell_port)
             socket.create_connection(address, timeout=PROBE_TIMEOUT).close()
-    except TimeoutError:
-        # A far kernel behind a slow link; refusing it here would call a live one dead.
+    except (TimeoutError, BlockingIOError):
+        # A far kernel behind a slow link, or one too busy to accept; neither is dead.
         return True
-    except (OSError, UnicodeError):
+    except (OSError, ValueError):
         return False
     return True
+
+
+def _expanded(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # ~somebody whom this machine does not know
+        return Path(path)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def _only_match(wanted: str, fragment: str, folder: Path) -> ConnectionInfo:

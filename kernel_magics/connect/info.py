@@ -7,6 +7,7 @@ bounded in size, never waited for, every field checked, one error that names fil
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import json
 import os
 import re
@@ -29,8 +30,8 @@ PORTS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
 HIDDEN = "(hidden)"
 """What stands in the place of a secret wherever people may read it."""
 
-_HOST = re.compile(r"[A-Za-z0-9._:%-]{1,253}")
-_Z85_KEY = re.compile(r"[!-~]{40}")
+_HOST_NAME = re.compile(r"(?=.{1,253}\Z)\w([\w-]*\w)?(\.\w([\w-]*\w)?)*\.?", re.ASCII)
+_Z85_KEY = re.compile(r"[0-9A-Za-z.:+=^!/*?&<>()\[\]{}@%$#-]{40}")
 
 
 class Secret:
@@ -201,14 +202,14 @@ class _Checker:
 
     def host(self, name: str) -> str:
         value = self.text(name)
-        if value != "*" and not _HOST.fullmatch(value):
+        if value != "*" and not _is_address(value) and not _HOST_NAME.fullmatch(value):
             self.fail(name, f"is {_shown(value)}, neither a host name nor an address")
         return value
 
     def socket_path(self, name: str) -> str:
         value = self.text(name)
-        if "\0" in value or len(os.fsencode(value)) > 100:
-            self.fail(name, f"is {_shown(value)}; a socket's path has at most 107 bytes")
+        if not value.isprintable() or len(value.encode()) > 100:
+            self.fail(name, f"is {_shown(value)}; a socket's path has at most 107 bytes of text")
         return value
 
     def port(self, name: str) -> int:
@@ -250,10 +251,13 @@ def _read(path: Path, *, warn: bool) -> dict[str, Any]:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
         raise ConnectionFileError(where, _why(error)) from None
+    except ValueError:  # NUL, lone surrogates
+        raise ConnectionFileError(repr(where), "is a path that no file can have") from None
+    about = os.fstat(descriptor)
+    if not stat.S_ISREG(about.st_mode):
+        os.close(descriptor)
+        raise ConnectionFileError(where, "is not a regular file")
     with os.fdopen(descriptor, "rb") as file:
-        about = os.fstat(descriptor)
-        if not stat.S_ISREG(about.st_mode):
-            raise ConnectionFileError(where, "is not a regular file")
         if about.st_mode & stat.S_IWOTH:
             raise ConnectionFileError(
                 where, "can be written by every user of this machine, so it proves nothing"
@@ -288,6 +292,17 @@ def _why(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
+def _is_address(value: str) -> bool:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        return False
+    return True
+
+
 def _shown(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # thousands of digits, thousands of brackets
+        return f"a {type(value).__name__} too large to show"
     return text if len(text) <= 60 else text[:57] + "..."

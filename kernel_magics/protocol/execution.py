@@ -157,7 +157,7 @@ class Execution:
             if self._idle and now - self._heard >= REPLY_GRACE:
                 self._asked = now
                 return [Check.OVERTAKE]
-        elif self._reply is not None and now - self._asked >= FENCE_TIMEOUT:
+        elif self._reply is not None and now - max(self._asked, self._heard) >= FENCE_TIMEOUT:
             return self.fence_passed()
         return []
 

@@ -163,11 +163,6 @@ class Message:
             ProtocolError: it is not what it should be.
         """
         packed = self.parts[3]
-        if len(packed) <= FULL_CHECK or self._content is not None:
-            _ = self.content
-            return
-        if not (packed.startswith(b"{") and packed.endswith(b"}")):
-            raise ProtocolError(f"{self.type}: content is not an object")
         if not packed.isascii():
             decoder = codecs.getincrementaldecoder("utf-8")()
             try:
@@ -175,11 +170,21 @@ class Message:
                     decoder.decode(packed[start : start + FULL_CHECK])
             except UnicodeDecodeError:
                 raise ProtocolError(f"{self.type}: content is not UTF-8") from None
+        if len(packed) > FULL_CHECK:
+            if not (packed.startswith(b"{") and packed.endswith(b"}")):
+                raise ProtocolError(f"{self.type}: content is not an object")
+            return
+        _ = self.content
+        if b"NaN" in packed or b"Infinity" in packed:
+            try:
+                json.loads(packed, parse_constant=_refuse)
+            except ValueError as error:
+                raise ProtocolError(f"{self.type}: content holds {error}") from None
 
     @property
     def nbytes(self) -> int:
         """Size of content and buffers in bytes."""
-        return len(self.parts[3]) + sum(len(buffer) for buffer in self.buffers)
+        return len(self.parts[3]) + sum(memoryview(buffer).nbytes for buffer in self.buffers)
 
     def _unpack(self, index: int, name: str) -> dict[str, Any]:
         try:
@@ -276,7 +281,7 @@ class Session:
     def __init__(self, session: str | None = None, username: str = "") -> None:
         # A session that is shared with others, who count as well, gets ids of its own form.
         self.id = secrets.token_hex(16) if session is None else session
-        self._prefix = self.id if session is None else f"{session}_km"
+        self._prefix = self.id if session is None else f"{session}_{secrets.token_hex(4)}"
         self.username = username or os.environ.get("USER", "username")
         self._count = itertools.count()
 
@@ -321,6 +326,10 @@ class Session:
         header = pack(self.header(message.type))
         body = packed if content is None else content
         return [header, packed_parent, metadata, body, *message.buffers]
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant}, which is no JSON")
 
 
 def _text(value: object) -> str:

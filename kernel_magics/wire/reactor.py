@@ -65,6 +65,7 @@ class Reactor:
         self._sockets: dict[zmq.Socket[bytes], Callback] = {}
         self._polling = False
         self._closing = False
+        self._ended = threading.Event()
         self._start_lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._now = 0.0
@@ -122,7 +123,12 @@ class Reactor:
                 answer.set_exception(error)
 
         self.post(run)
-        return answer.result()
+        while True:
+            try:
+                return answer.result(LONGEST_POLL)
+            except TimeoutError:
+                if self._ended.is_set() and not answer.done():
+                    raise Closed("kernel_magics was closed meanwhile") from None
 
     def close(self) -> None:
         """Stop the thread and close what is left. May be called twice, from any thread but its
@@ -134,6 +140,7 @@ class Reactor:
         if self._thread is not None:
             self._wake()
             self._thread.join()
+        self._ended.set()
         self._poller.unregister(self._wake_read.fileno())
         self._wake_read.close()
         self._wake_write.close()

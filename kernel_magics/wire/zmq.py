@@ -71,7 +71,7 @@ class Endpoints:
 
     urls: dict[Channel, str]
     heartbeat: str
-    curve_server_key: bytes | None = None
+    curve_server_key: bytes | None = field(default=None, repr=False)
     curve_keys: tuple[bytes, bytes] | None = field(default=None, repr=False)
     """Our own public and secret key; the connection file's, as `jupyter_client` uses them."""
 
@@ -132,7 +132,7 @@ class ZmqTransport:
         if log.isEnabledFor(logging.DEBUG):
             log.debug("> %s %s %s", channel, message.type, message.msg_id)
         frames = frames_of(message, self._signer)
-        copy = max(len(frame) for frame in frames) < ZERO_COPY
+        copy = max(map(len, frames)) < ZERO_COPY
         try:
             self._sockets[channel].send_multipart(frames, zmq.NOBLOCK, copy=copy)
         except zmq.Again:

@@ -11,13 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from IPython.core.error import UsageError
-from IPython.core.interactiveshell import InteractiveShell
 
 from kernel_magics.connect.info import ConnectionInfo
 from kernel_magics.errors import ConnectionFileError, MessageRejected, ProtocolError
 from kernel_magics.frontend.magics import KernelMagics, _split_code, parse
 from kernel_magics.frontend.terminal import TerminalFilter
-from kernel_magics.kernels.pool import KernelPool
 from kernel_magics.protocol.execution import Execution
 from kernel_magics.protocol.message import DELIMITER, Signer, receive
 
@@ -105,8 +103,7 @@ def magic_line(rng: random.Random) -> None:
     line = damaged_text(rng, rng.choice(["gpu", "--timeout 3 gpu", "-q 6759", "gpu print(1)", ""]))
     options, code = _split_code(line)
     assert (options + code).replace(" ", "") == line.replace(" ", "")
-    magics = _magics()
-    for magic in (magics.remote, magics.kernel_start, magics.kernel_attach, magics.connection_info):
+    for magic in (KernelMagics.remote, KernelMagics.kernel_start, KernelMagics.connection_info):
         with contextlib.suppress(UsageError):
             parse(magic, line)
 
@@ -140,12 +137,3 @@ TARGETS: dict[str, Target] = {
 def _keeps_the_key(text: str, naming: str = "") -> None:
     assert KEY.decode() not in text
     assert naming in text
-
-
-_made: list[KernelMagics] = []
-
-
-def _magics() -> KernelMagics:
-    if not _made:
-        _made.append(KernelMagics(InteractiveShell.instance(), KernelPool(), None))
-    return _made[0]

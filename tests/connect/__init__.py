@@ -1,0 +1,1 @@
+"""Connection files, finding kernels and ending them."""

@@ -1,0 +1,1 @@
+"""The protocol layer: messages in, events out; no kernel is needed here."""

@@ -1,0 +1,72 @@
+"""What may be missing on a machine, and how a test says that it needs it."""
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.sandbox import CHECKOUT
+
+
+def floor_python() -> Path | None:
+    """The interpreter of an environment with the oldest supported versions."""
+    named = os.environ.get("KM_FLOOR_PYTHON")
+    python = Path(named) if named else CHECKOUT / ".venv-floor" / "bin" / "python"
+    return python if os.access(python, os.X_OK) else None
+
+
+def chromium() -> Path | None:
+    """A Chromium or Chrome that playwright can drive; its own downloads are not needed."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = os.environ.get("KM_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    return Path(found) if found else None
+
+
+def importable(*names: str) -> bool:
+    return all(importlib.util.find_spec(name) is not None for name in names)
+
+
+def encrypting() -> bool:
+    """Whether both sides of the installed stack know Curve keys (asked, not read off versions)."""
+    from ipykernel.kernelapp import IPKernelApp
+    from jupyter_client.connect import ConnectionFileMixin
+
+    return all(
+        "curve_publickey" in side.class_traits() for side in (IPKernelApp, ConnectionFileMixin)
+    )
+
+
+PARTS: dict[str, tuple[Callable[[], bool], str]] = {
+    "bash": (lambda: importable("bash_kernel"), "pip install bash_kernel"),
+    "curve": (encrypting, 'pip install "ipykernel>=7.3" "jupyter_client>=8.9"'),
+    "floor": (
+        lambda: floor_python() is not None,
+        "python -m venv .venv-floor && .venv-floor/bin/pip install"
+        " ipython==8.20.0 ipykernel==6.29.0 jupyter_client==8.6.0 pyzmq==26.0.0"
+        " (or name an interpreter by KM_FLOOR_PYTHON)",
+    ),
+    "lab": (
+        lambda: chromium() is not None and importable("jupyterlab", "playwright"),
+        "pip install jupyterlab playwright"
+        " && apt-get install -y --no-install-recommends chromium fonts-dejavu-core",
+    ),
+}
+"""Each part: whether it is here, and the line that installs it."""
+
+
+def required() -> set[str]:
+    """Parts whose absence is a failure: named in KM_REQUIRE, as CI does."""
+    return {name.strip() for name in os.environ.get("KM_REQUIRE", "").split(",") if name.strip()}
+
+
+def require(part: str) -> None:
+    """Go on if ``part`` is here; otherwise skip the test, or fail it if KM_REQUIRE says so."""
+    here, install = PARTS[part]
+    if here():
+        return
+    if part in required():
+        pytest.fail(f"{part} is required by KM_REQUIRE but missing: {install}", pytrace=False)
+    pytest.skip(f"{part} is missing: {install}")

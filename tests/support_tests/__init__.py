@@ -1,0 +1,1 @@
+"""The infrastructure of the tests is tested as well: it has to be able to fail."""
