@@ -169,7 +169,7 @@ class Abandoned(KernelMagicsError, KeyboardInterrupt):
 
     def __init__(self, kernel: str) -> None:
         self.kernel = kernel
-        super().__init__(f"no longer waiting for {kernel}, where the code runs on")
+        super().__init__(f"no longer waiting for {kernel}, where the code may run on")
 
 
 class ReplyLost(KernelMagicsError):

@@ -56,6 +56,8 @@ class Watcher:
             if self._watched.pop(pid, None) is not None and self._child is not None:
                 with contextlib.suppress(OSError):  # no child, nothing to forget
                     self._tell(_line({"forget": pid}))
+                if not self._watched:
+                    self._drop_child()
 
     def close(self) -> None:
         """Let the child see the end of the pipe, and wait for it."""
@@ -98,12 +100,16 @@ def _line(message: dict[str, Any]) -> bytes:
 
 
 def start_time(pid: int) -> str:
-    """Return what tells a process from a later one of the same number; empty where unknown."""
+    """Return what tells a process from a later one of the same number.
+
+    Empty for one that has ended, collected or not, and where that cannot be known.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return ""
-    return stat.rpartition(")")[2].split()[19]  # field 22 of proc(5), counted from behind the name
+    fields = stat.rpartition(")")[2].split()  # from field 3 of proc(5) on, behind the name
+    return "" if fields[0] in "ZX" else fields[19]
 
 
 def main() -> None:

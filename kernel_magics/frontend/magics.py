@@ -8,7 +8,7 @@ import contextlib
 import getpass
 import json
 from collections.abc import Callable
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
@@ -35,8 +35,9 @@ INTERRUPT_WAIT = 2.0
 """Seconds `%kernel_interrupt` watches what became of the kernel."""
 
 
+@lru_cache(maxsize=256)
 def parse(magic: Callable[..., Any], line: str) -> Any:
-    """Parse a magic's line.
+    """Parse a magic's line; the same line of the same magic is parsed once.
 
     Raises:
         UsageError: with one line that says what is wrong with it, an open quote included.

@@ -8,7 +8,9 @@ shown through the objects that are in place, by the thread that waits for the ce
 from __future__ import annotations
 
 import contextlib
+import select
 import sys
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -20,7 +22,7 @@ from ..kernels.execution import Show, Sink
 from ..protocol.message import DELIMITER, Message, Part, Session, Signer, pack
 from ..protocol.stream import TextRun, text_of
 from ..wire.reactor import Reactor, Timer
-from ..wire.zmq import ZERO_COPY
+from ..wire.zmq import send_frames
 from .terminal import TerminalFilter, safe
 
 if TYPE_CHECKING:
@@ -35,6 +37,12 @@ REFILL = 100.0
 JOIN_FOR = 0.05
 """Seconds for which text is collected when there is more. jupyter_server passes 1000 messages a
 second by default and drops the rest; 20,000 lines of a loop have to arrive there too."""
+
+BREATHE_AFTER = 250
+"""Messages after which libzmq's own thread gets ``BREATHE_FOR`` seconds to send them: beyond 1000
+that wait it drops the newest. Costs 4 us a message."""
+
+BREATHE_FOR = 0.001
 
 NOT_YET = frozenset({"comm_open", "comm_msg", "comm_close"})
 """Messages of widgets. Half of a comm is worse than none: front ends then show the text form."""
@@ -53,6 +61,7 @@ class LocalIOPub:
         self.session = Session(session.session, session.username)
         self.pack: Callable[[Any], bytes] = session.pack
         self._outbox: deque[list[list[Part]]] = deque()
+        self._sent = 0
         self._holding = False  # printed text has to go first and is on its way
 
     def lift_limit(self) -> Callable[[], None]:
@@ -60,19 +69,31 @@ class LocalIOPub:
 
         At its default of 1000, relaying 20,000 messages lost 2,010 and the local cell's own idle.
         """
-        sock = self.thread.socket
         before: list[int] = []
 
         def lift() -> None:
-            before.append(sock.getsockopt(zmq.SNDHWM))
-            sock.setsockopt(zmq.SNDHWM, 0)
+            before.append(self.thread.socket.getsockopt(zmq.SNDHWM))
+            self._set_limit(0)
 
         def restore() -> None:
-            if before and not sock.closed:
-                sock.setsockopt(zmq.SNDHWM, before[0])
+            if before and not self.thread.closed:
+                self._set_limit(before[0])
 
         self.thread.schedule(lift)
         return lambda: self.thread.schedule(restore)
+
+    def _set_limit(self, limit: int) -> None:
+        """Set it while nothing is pending on the socket, or not at all.
+
+        libzmq 4.3.5 crashes when the option is set while a connection is being torn down.
+        """
+        sock = self.thread.socket
+        for _ in range(20):
+            sock.getsockopt(zmq.EVENTS)  # handles what is pending
+            time.sleep(0.01)  # for what the other thread still has to say to that
+            if not select.select([sock.getsockopt(zmq.FD)], [], [], 0)[0]:
+                sock.setsockopt(zmq.SNDHWM, limit)
+                return
 
     def publish(self, messages: list[list[Part]], *, flush: bool) -> None:
         """Send messages in order, after what was printed here before if ``flush``."""
@@ -97,8 +118,11 @@ class LocalIOPub:
     def _send(self) -> None:
         while self._outbox and not self._holding:
             for frames in self._outbox.popleft():
-                copy = max(map(len, frames)) < ZERO_COPY
-                self.thread.socket.send_multipart(frames, copy=copy)
+                send_frames(self.thread.socket, frames)
+                self._sent += 1
+                if self._sent % BREATHE_AFTER == 0:
+                    # A front end that connected after the limit was lifted has the old one.
+                    time.sleep(BREATHE_FOR)
 
 
 class RawRelay:
@@ -115,7 +139,8 @@ class RawRelay:
         self._name = name
         self._iopub = iopub
         self._reactor = reactor
-        self._parent = iopub.pack(parent)
+        self._parent_header = parent
+        self._parent = b""  # packed with the first output
         self._count = count
         self._batch: list[list[Part]] = []
         self._flushed = False
@@ -180,6 +205,7 @@ class RawRelay:
         return None
 
     def _emit(self, message: Message, content: bytes | None = None) -> None:
+        self._parent = self._parent or self._iopub.pack(self._parent_header)
         parts = self._iopub.session.copy_of(message, self._parent, content)
         signature = self._iopub.signer.sign(parts[:4])
         if not self._batch:

@@ -7,7 +7,9 @@ second press, or where the user sits in a blocking prompt.
 
 from __future__ import annotations
 
-import signal
+# The C functions behind `signal`: its wrappers look each handler up among its enums, 3 us a call,
+# and this runs twice for every cell.
+import _signal  # type: ignore[import-not-found]
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,14 +28,15 @@ class CtrlC:
 
     def __enter__(self) -> CtrlC:
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.getsignal(signal.SIGINT)
-            if callable(self._before):
-                signal.signal(signal.SIGINT, self._handle)
+            self._before = _signal.signal(_signal.SIGINT, self._handle)
+            if not callable(self._before):  # ignored, or not Python's: leave it as it is
+                self.__exit__()
+                self._before = None
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if callable(self._before):
-            signal.signal(signal.SIGINT, self._before)
+        if self._before is not None:
+            _signal.signal(_signal.SIGINT, self._before)
 
     def call_first(self, callback: Callable[[], None]) -> None:
         """Call this at the first press; at once if that was before there was anything to call."""

@@ -164,6 +164,8 @@ class Execution:
         self._prompt_lock = threading.Lock()
         self._prompting: int | None = None  # ident of the thread that sits in a local prompt
         self._interrupted_at: float | None = None
+        self._interrupted_early = False
+        self._begun = False  # the kernel has said that it runs the code
 
     @property
     def done(self) -> bool:
@@ -174,6 +176,7 @@ class Execution:
         """Interrupt the kernel, if this cell still runs."""
         if not self.done:
             self._interrupted_at = time.monotonic()
+            self._interrupted_early = not self._begun
             self._controls.interrupt()
 
     def wait(
@@ -183,12 +186,13 @@ class Execution:
         ask: Ask | None = None,
         timeout: float | None = None,
         raise_error: bool = True,
+        ctrl_c: CtrlC | None = None,
     ) -> Result:
         """Wait for the end; show outputs and answer prompts meanwhile. Once, from one thread.
 
         Without ``show`` the outputs are kept in the result. Without ``ask`` a prompt of the kernel
         gets an end of file. In the main thread, the first Ctrl-C interrupts the kernel and the
-        second gives up waiting.
+        second gives up waiting; ``ctrl_c`` is for a caller who takes it already.
 
         Raises:
             RemoteError: the code failed there (unless ``raise_error`` is False).
@@ -204,28 +208,45 @@ class Execution:
         present = show or keep
         deadline = None if timeout is None else self._started + timeout
         try:
-            with CtrlC() as ctrl_c:
-                ctrl_c.call_first(self.interrupt)
-                while True:
-                    event = self._next(deadline, present)
-                    if isinstance(event, Message):
-                        present(event)
-                    elif isinstance(event, _Notice):
-                        present(event.text)
-                    elif isinstance(event, protocol.Prompt):
-                        self._answer(event, ask, ctrl_c)
-                    else:
-                        break
+            if ctrl_c is not None:
+                event = self._attend(present, ask, deadline, ctrl_c)
+            else:
+                with CtrlC() as own:
+                    event = self._attend(present, ask, deadline, own)
         except KeyboardInterrupt:
+            # The press that gives up interrupts as well: ipykernel loses one in 150 that strikes
+            # while it publishes.
+            self.interrupt()
             raise Abandoned(self.kernel) from None
         finally:
             self._attended = False
         return self._result(event, kept, raise_error=raise_error)
 
+    def _attend(
+        self, present: Show, ask: Ask | None, deadline: float | None, ctrl_c: CtrlC
+    ) -> _Ended:
+        ctrl_c.call_first(self.interrupt)
+        while True:
+            event = self._next(deadline)
+            if isinstance(event, _Ended):
+                return event
+            if isinstance(event, Message):
+                present(event)
+            elif isinstance(event, _Notice):
+                present(event.text)
+            else:
+                self._answer(event, ask, ctrl_c)
+
     # Called on the reactor's thread.
 
     def receive(self, message: Message, now: float) -> None:
         """Take one message whose parent is this cell's request."""
+        if message.type == "execute_input":
+            self._begun = True
+            if self._interrupted_early:
+                # It overtook the cell, and an idle kernel ignores an interrupt.
+                self._interrupted_early = False
+                self._controls.interrupt()
         try:
             self._take(self._state.receive(message, now))
         except ProtocolError as error:
@@ -237,6 +258,13 @@ class Execution:
     def tick(self, now: float) -> None:
         """Let time pass."""
         self._take(self._state.tick(now))
+        since = self._interrupted_at
+        if since is not None and time.monotonic() - since >= STUBBORN_AFTER and not self.done:
+            self._interrupted_at = None
+            self.notice(
+                "has not stopped yet. Ctrl-C (or the stop button) again interrupts it once more "
+                "and gives the prompt back, whether it stops or not."
+            )
 
     def settled(self, check: protocol.Check) -> None:
         """The question that :meth:`Controls.settle` was asked has been answered."""
@@ -323,9 +351,7 @@ class Execution:
 
     # Called on the waiting thread.
 
-    def _next(
-        self, deadline: float | None, present: Show
-    ) -> Message | protocol.Prompt | _Notice | _Ended:
+    def _next(self, deadline: float | None) -> Message | protocol.Prompt | _Notice | _Ended:
         while True:
             try:
                 event: Message | protocol.Prompt | _Notice | _Ended = self._events.get(
@@ -333,16 +359,8 @@ class Execution:
                 )
                 return event
             except queue.Empty:
-                now = time.monotonic()
-                if deadline is not None and now >= deadline:
+                if deadline is not None and time.monotonic() >= deadline:
                     raise ExecutionTimeout(self.kernel, deadline - self._started) from None
-                since = self._interrupted_at
-                if since is not None and now - since >= STUBBORN_AFTER:
-                    self._interrupted_at = None
-                    present(
-                        f"[{self.kernel}] has not stopped yet. "
-                        "Ctrl-C (or the stop button) again gives the prompt back; it then runs on."
-                    )
 
     def _until(self, deadline: float | None) -> float:
         # Half a second at most: an untimed wait cannot be interrupted on every platform.
