@@ -13,6 +13,7 @@ Importing this module loads next to nothing; sockets and threads come with the f
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from .errors import KernelMagicsError, RemoteError
@@ -51,6 +52,10 @@ _HOMES = {
     "pool": "api",
     "start": "api",
 }
+
+
+# What we log is for those who ask for it; without a handler it would be printed.
+logging.getLogger("kernel_magics").addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import shutil
 import signal
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from jupyter_client.manager import AsyncKernelManager
 
 T = TypeVar("T")
+
+log = logging.getLogger("kernel_magics")
 
 LOG_TAIL = 12
 """Lines of what a kernel wrote that are shown when it cannot be started."""
@@ -230,17 +233,17 @@ class OwnedKernel:
         env = {k: v for k, v in os.environ.items() if k not in NOT_INHERITED} | dict(options.env)
         assert self._folder is not None
         # Not ours to inherit: ipykernel publishes what its children write as its own output.
-        with (self._folder / "log").open("ab") as log:
+        with (self._folder / "log").open("ab") as output:
             try:
                 await self._manager.start_kernel(
                     env=env,
                     cwd=options.cwd or str(Path.cwd()),
-                    stdout=log,
-                    stderr=log,
+                    stdout=output,
+                    stderr=output,
                     independent=options.keep,
                 )
-            except (OSError, RuntimeError, ValueError) as error:
-                raise LaunchError(options.label, str(error)) from error
+            except Exception as error:  # whatever a kernelspec or a provisioner can do wrong
+                raise LaunchError(options.label, f"{type(error).__name__}: {error}") from error
         self._watch()
 
     def _watch(self) -> None:
@@ -280,6 +283,7 @@ class OwnedKernel:
             kernel_name=options.spec,
             connection_file=str(folder_of_files / f"kernel-{uuid.uuid4()}.json"),
             context=self._lifecycle.context,
+            log=log,
         )
         if options.python is not None:
             manager.kernel_spec_manager = _spec_of(_interpreter(options.python))
@@ -292,6 +296,8 @@ class OwnedKernel:
                 f"there is no such kernelspec; there are {', '.join(known) or 'none'} "
                 "(--python PATH starts an environment without one)",
             ) from None
+        except Exception as error:  # a kernelspec is a file that anybody wrote
+            raise LaunchError(options.spec, f"its kernelspec is broken: {error}") from error
         assert spec is not None
         if _is_python(spec):
             # Only this user can open sockets in a private folder, and no port can be lost.

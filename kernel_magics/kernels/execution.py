@@ -271,6 +271,10 @@ class Execution:
         passed = check is protocol.Check.FENCE
         self._take(self._state.fence_passed() if passed else self._state.overtaken())
 
+    def missed(self, now: float) -> None:
+        """It was over before the connection came back, and what said so was lost."""
+        self._state.missed(now)
+
     def fail(self, error: KernelMagicsError) -> None:
         """End it with an error; does nothing after the end."""
         if not self.done:

@@ -6,6 +6,7 @@ called from any thread. Requests are found again by the id of their parent heade
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import threading
@@ -23,6 +24,7 @@ from ..errors import (
     Closed,
     KernelDetached,
     KernelDied,
+    KernelGone,
     KernelMagicsError,
     KernelRestarted,
     KernelUnreachable,
@@ -139,6 +141,7 @@ class Kernel:
         self._waiting: list[Execution] = []  # submitted, not sent: the kernel is not proved now
         self._running: Execution | None = None
         self._requests: dict[str, Callable[[Message], None]] = {}
+        self._answers: dict[str, Future[Message]] = {}  # of those that somebody waits for
         self._fences: dict[str, Execution] = {}
         self._silence = Silence()
         self._timer: Timer | None = None
@@ -260,15 +263,17 @@ class Kernel:
             if self._link.state is not LinkState.UP:
                 answer.set_exception(self._unavailable())
                 return
-            self._requests[message.msg_id] = answer.set_result
+            self._answers[message.msg_id] = answer
             self._link.send(channel, message)
 
         self.reactor.post(send)
         try:
             return answer.result(timeout)
         except TimeoutError:
-            self.reactor.post(lambda: self._requests.pop(message.msg_id, None) and None)
             return None
+        finally:
+            with contextlib.suppress(Closed):
+                self.reactor.post(partial(self._forget_answer, message.msg_id))
 
     def interrupt(self) -> None:
         """Interrupt what runs there; returns at once, and may be called from a signal handler."""
@@ -288,7 +293,7 @@ class Kernel:
         """
         if self.owned is None:
             raise NotOwned(self.name, "restarted")
-        self.reactor.ask(self._suspend)
+        self.reactor.ask(partial(self._suspend, KernelRestarted, "was restarted from here"))
         try:
             self.owned.restart()
         except LaunchError as error:
@@ -304,7 +309,7 @@ class Kernel:
         """
         ended = True
         if self.owned is not None:
-            self.reactor.ask(self._suspend)
+            self.reactor.ask(partial(self._suspend, KernelDied, "was shut down from here"))
             self.owned.shutdown()
         elif self.alive:
             request = self._session.message("shutdown_request", {"restart": False})
@@ -452,8 +457,10 @@ class Kernel:
             execution.receive(message, self.reactor.now)
             if execution.done:
                 self._finished(execution)
-        elif channel != "iopub" and (then := self._requests.pop(message.parent_id, None)):
+        elif channel != "iopub" and (then := self._requests.pop(parent, None)):
             then(message)
+        elif channel != "iopub" and (answer := self._answers.pop(parent, None)):
+            answer.set_result(message)
 
     def link_up(self, proof: Handshake, finding: Finding | None) -> None:
         """The kernel proved itself: take stock, and send what was waiting for that."""
@@ -466,6 +473,9 @@ class Kernel:
         self._fences.clear()
         if finding is not None and finding.verdict is Verdict.RESUMED:
             self._tell_unfinished("was out of reach for a moment; output may be missing")
+            # In order: whatever was sent before this is over when this is answered.
+            sent = [each for each in self._unfinished() if each.sent]
+            self._ask("shell", "kernel_info_request", lambda _: self._missed(sent))
         elif finding is not None and waited_through_loss:
             self._fail_all(
                 lambda may_have_run: KernelRestarted(
@@ -504,11 +514,11 @@ class Kernel:
         """Wait for what the link finds out."""
         self._state = KernelState.LOST
         self._down.set()
-        self._requests.clear()
+        self._forget_requests()
 
     def link_gone(self, finding: Finding) -> None:
         """It is dead: everything that was asked of it ends now."""
-        if self.owned is not None:
+        if self.owned is not None and self.kernel_info:
             again = f"{finding.reason} (%kernel_restart {self.name} starts it anew)"
             finding = Finding(finding.verdict, again)
         self._state = KernelState.DEAD
@@ -545,15 +555,11 @@ class Kernel:
             self._link.open(patience, retry=retry)
         return self._ready
 
-    def _suspend(self) -> None:
-        """Before we end the process ourselves: its cells end as restarted, not as died."""
+    def _suspend(self, error: type[KernelGone], reason: str) -> None:
+        """Before we end the process ourselves: its cells end by that, not as died."""
         self._link.close()
         self._state = KernelState.STARTING
-        self._fail_all(
-            lambda may_have_run: KernelRestarted(
-                self.name, "was restarted from here", may_have_run=may_have_run
-            )
-        )
+        self._fail_all(lambda may_have_run: error(self.name, reason, may_have_run=may_have_run))
 
     def _close(self) -> None:
         self._state = KernelState.DETACHED
@@ -582,10 +588,20 @@ class Kernel:
 
     def _fail_all(self, error: Callable[[bool], KernelMagicsError]) -> None:
         self._waiting.clear()
-        self._requests.clear()
+        self._forget_requests()
         for execution in self._unfinished():
             execution.fail(error(execution.sent))
             self._finished(execution)
+
+    def _forget_answer(self, msg_id: str) -> None:
+        self._answers.pop(msg_id, None)
+
+    def _forget_requests(self) -> None:
+        self._requests.clear()
+        for answer in self._answers.values():
+            error = KernelDied(self.name, "closed its connection", may_have_run=True)
+            answer.set_exception(error)
+        self._answers.clear()
 
     def _note_status(self, message: Message) -> None:
         content = _content(message)
@@ -597,6 +613,10 @@ class Kernel:
             # Only cells count: a kernel also says busy and idle around our own small questions.
             busy = content.get("execution_state") == "busy"
             self._state = KernelState.BUSY if busy else KernelState.IDLE
+
+    def _missed(self, executions: list[Execution]) -> None:
+        for execution in executions:
+            execution.missed(self.reactor.now)
 
     def _shell_answered(self, _: Message) -> None:
         if self._running is None and self._state is KernelState.BUSY:

@@ -68,7 +68,9 @@ class KernelPool:
         Raises:
             KernelNotFound: none of that name.
         """
-        kernel = self._kernels.get(name) or self._aliases.get(name)
+        kernel = self._kernels.get(name)
+        if kernel is None and (alias := self._aliases.get(name)) is not None and alias.alive:
+            kernel = alias  # a fragment must not stick to a kernel that has died
         if kernel is None:
             raise KernelNotFound(
                 name, [f"the attached kernels ({', '.join(self._kernels) or '-'})"]
@@ -116,19 +118,22 @@ class KernelPool:
             )
         with self._lock:
             for kernel in self:
-                if kernel.info.is_same_kernel(info) and kernel.alive:
-                    self._aliases.setdefault(wanted, kernel)
-                    self.last = kernel
-                    return kernel
-            kernel = Kernel(self._free_name(name or info.name), self._io(), info)
-            self._kernels[kernel.name] = kernel
+                if kernel.info.is_same_kernel(info):
+                    known = True
+                    break
+            else:
+                known = False
+                kernel = Kernel(self._free_name(name or info.name), self._io(), info)
+                self._kernels[kernel.name] = kernel
         try:
-            kernel.connect()
+            if not (known and kernel.alive):
+                kernel.connect()
         except BaseException:
-            self._drop(kernel)
-            kernel.close()
+            if not known:
+                self._drop(kernel)
+                kernel.close()
             raise
-        self._aliases.setdefault(wanted, kernel)
+        self._aliases[wanted] = kernel
         self.last = kernel
         return kernel
 

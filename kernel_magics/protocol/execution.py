@@ -111,6 +111,7 @@ class Execution:
         self._idle = False
         self._heard = now
         self._asked: float | None = None
+        self._missed_at: float | None = None
         self._error: Message | None = None
         self._explained = False
 
@@ -148,7 +149,12 @@ class Execution:
 
     def tick(self, now: float) -> list[Event]:
         """Return what the passing of time means: a question to settle, or an end without idle."""
-        if self.done or not (self._idle or self._reply is not None):
+        if self.done:
+            return []
+        if self._missed_at is not None and now - max(self._missed_at, self._heard) >= FENCE_TIMEOUT:
+            self._status = self._status or "lost"
+            return [self._finish(complete=self._status == "lost")]
+        if not (self._idle or self._reply is not None):
             return []
         if self._asked is None:
             if self._reply is not None and now - self._heard >= IDLE_GRACE:
@@ -171,6 +177,13 @@ class Execution:
             return []
         self._status = "lost"
         return [self._finish(complete=True)]
+
+    def missed(self, now: float) -> None:
+        """A later shell request was answered after a cut: its end was said during the cut.
+
+        Unless it is heard again: tslab answers other requests while a cell awaits.
+        """
+        self._missed_at = now
 
     def close(self) -> None:
         """End it from outside."""
