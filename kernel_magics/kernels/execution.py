@@ -164,8 +164,10 @@ class Execution:
         self._prompt_lock = threading.Lock()
         self._prompting: int | None = None  # ident of the thread that sits in a local prompt
         self._interrupted_at: float | None = None
-        self._interrupted_early = False
-        self._begun = False  # the kernel has said that it runs the code
+        self.begun: str | None = None
+        """When the kernel began to run the code, by its own clock; None before it has said so."""
+        self.interrupted_early = False
+        """It was interrupted before the kernel was known to have begun."""
 
     @property
     def done(self) -> bool:
@@ -176,7 +178,7 @@ class Execution:
         """Interrupt the kernel, if this cell still runs."""
         if not self.done:
             self._interrupted_at = time.monotonic()
-            self._interrupted_early = not self._begun
+            self.interrupted_early = self.begun is None
             self._controls.interrupt()
 
     def wait(
@@ -242,11 +244,7 @@ class Execution:
     def receive(self, message: Message, now: float) -> None:
         """Take one message whose parent is this cell's request."""
         if message.type == "execute_input":
-            self._begun = True
-            if self._interrupted_early:
-                # It overtook the cell, and an idle kernel ignores an interrupt.
-                self._interrupted_early = False
-                self._controls.interrupt()
+            self.begun = message.date
         try:
             self._take(self._state.receive(message, now))
         except ProtocolError as error:

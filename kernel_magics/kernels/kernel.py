@@ -13,6 +13,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
+from datetime import UTC, datetime
 from enum import Enum
 from functools import partial
 from typing import Any, Literal
@@ -143,6 +144,7 @@ class Kernel:
         self._requests: dict[str, Callable[[Message], None]] = {}
         self._answers: dict[str, Future[Message]] = {}  # of those that somebody waits for
         self._fences: dict[str, Execution] = {}
+        self._interrupted = ""  # when it was interrupted last, by its own clock
         self._silence = Silence()
         self._timer: Timer | None = None
 
@@ -381,10 +383,29 @@ class Kernel:
         for execution in self._waiting:
             execution.fail(Aborted(self.name, "it was interrupted before it was sent"))
         self._waiting.clear()
+        self._interrupted = ""
         if self.owned is not None and self.owned.interrupt():
-            self._nudge()
+            self._was_interrupted(datetime.now(UTC).isoformat())
         else:
-            self._ask("control", "interrupt_request", lambda _: self._nudge())
+            self._ask(
+                "control", "interrupt_request", lambda reply: self._was_interrupted(reply.date)
+            )
+
+    def _was_interrupted(self, date: str) -> None:
+        self._nudge()
+        self._interrupted = date
+        for execution in self._unfinished():
+            self._interrupt_again_if_early(execution)
+
+    def _interrupt_again_if_early(self, execution: Execution) -> None:
+        """Repeat an interrupt that overtook its cell: an idle kernel ignores them.
+
+        Told by the kernel's own clock: when it interrupted, and when it began to run the code.
+        """
+        if execution.interrupted_early and execution.begun and self._interrupted:
+            execution.interrupted_early = False
+            if self._interrupted < execution.begun:
+                self._interrupt()
 
     def _nudge(self) -> None:
         """Wake an event loop that sleeps in a long ``await``; ipykernel only looks after a
@@ -455,6 +476,8 @@ class Kernel:
                 execution.odd(ProtocolError(f"{message.type} on {channel}"))
                 return
             execution.receive(message, self.reactor.now)
+            if execution.interrupted_early:
+                self._interrupt_again_if_early(execution)
             if execution.done:
                 self._finished(execution)
         elif channel != "iopub" and (then := self._requests.pop(parent, None)):

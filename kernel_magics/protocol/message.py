@@ -101,6 +101,7 @@ class Message:
         "_content",
         "_metadata",
         "buffers",
+        "date",
         "msg_id",
         "parent_id",
         "parent_session",
@@ -120,6 +121,7 @@ class Message:
         self.type: str = header["msg_type"]
         self.msg_id: str = header["msg_id"]
         self.session: str = _text(header.get("session"))
+        self.date = _text(header.get("date"))
         self.parent_id = _text(parent.get("msg_id"))
         self.parent_session = _text(parent.get("session"))
         self.parent_type = _text(parent.get("msg_type"))
