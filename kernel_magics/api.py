@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from .connect.launch import LaunchOptions
-from .kernels.kernel import Kernel
 from .kernels.pool import KernelPool
+
+if TYPE_CHECKING:
+    from .kernels.kernel import Kernel
 
 pool = KernelPool()
 """The kernels of this process; the magics use it as well."""
@@ -28,5 +30,7 @@ def start(
     keep: bool = False,
 ) -> Kernel:
     """Start a kernel; see :class:`LaunchOptions` and :meth:`KernelPool.start`."""
+    from .connect.launch import LaunchOptions
+
     options = LaunchOptions(spec=spec, python=python, cwd=cwd, env=env or {}, keep=keep)
     return pool.start(options, name)

@@ -9,7 +9,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ..api import pool
-from ..connect.info import ConnectionInfo
 from ..errors import RemoteError
 from .magics import KernelMagics
 from .output import local_iopub
@@ -17,6 +16,8 @@ from .terminal import safe
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
+
+    from ..connect.info import ConnectionInfo
 
 _ATTRIBUTE = "_kernel_magics"
 """Where a shell keeps what has to be undone; also what tells that the extension is loaded."""
@@ -79,6 +80,8 @@ def own_connection(shell: InteractiveShell) -> ConnectionInfo | None:
         return None
     # The kernel's own application, not IPKernelApp.instance(): terminals have one of those too.
     from ipykernel.connect import get_connection_file
+
+    from ..connect.info import ConnectionInfo
 
     app = kernel.parent
     if not hasattr(app, "connection_file"):

@@ -17,19 +17,17 @@ from IPython.core.magic_arguments import argument, magic_arguments, parse_argstr
 from IPython.display import display
 from traitlets import Integer
 
-from ..connect import find
-from ..connect.info import HIDDEN, ConnectionInfo
-from ..connect.launch import LaunchOptions
 from ..errors import BadName, ConnectionFileError, KernelNotFound, NotOwned, RemoteError
-from ..kernels.execution import Ask, Limits, Show, Sink
-from ..kernels.kernel import Kernel
-from ..kernels.pool import KernelPool
-from . import view
 from .output import LocalIOPub, choose
 from .terminal import safe
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the rest is loaded with the first kernel: loading the extension has to be quick
     from IPython.core.interactiveshell import InteractiveShell
+
+    from ..connect.info import ConnectionInfo
+    from ..kernels.execution import Ask, Show, Sink
+    from ..kernels.kernel import Kernel
+    from ..kernels.pool import KernelPool
 
 INTERRUPT_WAIT = 2.0
 """Seconds `%kernel_interrupt` watches what became of the kernel."""
@@ -159,6 +157,8 @@ class KernelMagics(Magics):
             %connection_info
             %connection_info gpu --json --show-key
         """
+        from ..connect.info import HIDDEN
+
         args = parse(self.connection_info, line)
         info = self._pool[args.kernel].info if args.kernel else self._own()
         entries = info.as_dict(show_key=args.show_key)
@@ -190,6 +190,9 @@ class KernelMagics(Magics):
             %kernels
             %kernels --all
         """
+        from ..connect import find
+        from . import view
+
         args = parse(self.kernels, line)
         attached = list(self._pool)
         display(view.kernels_table(attached))
@@ -211,7 +214,7 @@ class KernelMagics(Magics):
             %kernel_attach ~/kernel-of-a-colleague.json
         """
         args = parse(self.kernel_attach, line)
-        self._say_attached(self._pool.attach(args.what, args.name))
+        self._say("attached", self._pool.attach(args.what, args.name))
 
     @magic_arguments()
     @argument("--name", help="what to call it; otherwise the kernelspec's name")
@@ -234,12 +237,14 @@ class KernelMagics(Magics):
             %kernel_start python3 --name gpu
             %kernel_start --python ~/envs/torch --cwd /data --env CUDA_VISIBLE_DEVICES=1
         """
+        from ..connect.launch import LaunchOptions
+
         args = parse(self.kernel_start, line)
         options = LaunchOptions(
             args.spec, args.python, args.cwd, dict(map(_assignment, args.env)), args.keep
         )
         kernel = self._pool.start(options, args.name)
-        print(f"started {kernel.name} ({kernel.language}, pid {kernel.pid}, {view.where(kernel)})")
+        self._say("started", kernel)
 
     @magic_arguments()
     @argument("kernel", help="an attached kernel")
@@ -309,9 +314,11 @@ class KernelMagics(Magics):
             print(f"asked {kernel.name} to end, but it has not yet; detached from it")
 
     def _run(self, args: Any, code: str) -> None:
+        from ..kernels.execution import Limits
+
         kernel, new = self._pool.get_or_attach(args.kernel)
         if new:
-            self._say_attached(kernel)
+            self._say("attached", kernel)
         via = self._via()
         if kernel.info.fingerprint in via:
             raise UsageError(
@@ -368,11 +375,13 @@ class KernelMagics(Magics):
         return own
 
     @staticmethod
-    def _say_attached(kernel: Kernel) -> None:
+    def _say(what: str, kernel: Kernel) -> None:
+        from .view import where
+
         pid = f", pid {kernel.pid}" if kernel.pid else ""
         silent = "" if kernel.kernel_info else "; it is busy and has not answered yet"
-        about = f"{kernel.language or 'unknown'}{pid}, {view.where(kernel)}"
-        print(f"attached {kernel.name} ({about}){silent}")
+        about = f"{kernel.language or 'unknown'}{pid}, {where(kernel)}"
+        print(f"{what} {kernel.name} ({about}){silent}")
 
 
 def _ignore(item: object) -> None:

@@ -18,15 +18,16 @@ from typing import TYPE_CHECKING, Any
 import zmq
 
 from ..errors import ProtocolError, kernel_label
-from ..kernels.execution import Show, Sink
 from ..protocol.message import DELIMITER, Message, Part, Session, Signer, pack
 from ..protocol.stream import TextRun, text_of
-from ..wire.reactor import Reactor, Timer
-from ..wire.zmq import send_frames
+from ..wire.frames import send_frames
 from .terminal import TerminalFilter, safe
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
+
+    from ..kernels.execution import Show, Sink
+    from ..wire.reactor import Reactor, Timer
 
 BURST = 200
 """Stream messages that pass one by one before they are joined."""

@@ -10,10 +10,8 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..connect.find import find
-from ..connect.info import ConnectionInfo
-from ..connect.launch import LaunchOptions, Lifecycle, OwnedKernel
 from ..errors import (
     BadName,
     ConnectionFileError,
@@ -23,8 +21,14 @@ from ..errors import (
     KernelUnreachable,
     LaunchError,
 )
-from ..wire.reactor import Reactor
-from .kernel import START_PATIENCE, Kernel
+
+if (
+    TYPE_CHECKING
+):  # all of it is loaded with the first kernel: loading the extension has to be quick
+    from ..connect.info import ConnectionInfo
+    from ..connect.launch import LaunchOptions, Lifecycle, OwnedKernel
+    from ..wire.reactor import Reactor
+    from .kernel import Kernel
 
 RESERVED = frozenset({"all", "local", "off"})
 
@@ -107,6 +111,9 @@ class KernelPool:
             KernelUnreachable, AuthenticationError: nobody there, or not the file's kernel.
             BadName: it cannot be called that.
         """
+        from ..connect.find import find
+        from .kernel import Kernel
+
         wanted = os.fspath(what)
         info = find(wanted)
         own: ConnectionInfo | None = None
@@ -146,6 +153,8 @@ class KernelPool:
             LaunchError: the process could not be started or did not come up; with its last words.
             BadName: it cannot be called that.
         """
+        from ..connect.launch import LaunchOptions, Lifecycle, OwnedKernel
+
         options = options or LaunchOptions()
         with self._lock:
             self._io()
@@ -214,12 +223,16 @@ class KernelPool:
 
     def _io(self) -> Reactor:
         if self._reactor is None:
+            from ..wire.reactor import Reactor
+
             self._reactor = Reactor()
             atexit.register(self.close)
         _reserve_descriptors()
         return self._reactor
 
     def _bring_up(self, owned: OwnedKernel, name: str) -> Kernel:
+        from .kernel import START_PATIENCE, Kernel
+
         info = owned.start()
         with self._lock:
             kernel = Kernel(self._free_name(name), self._io(), info, owned)

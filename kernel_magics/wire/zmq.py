@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -16,7 +16,8 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from ..errors import MessageRejected
-from ..protocol.message import Message, Part, Signer, frames_of, receive
+from ..protocol.message import Message, Signer, frames_of, receive
+from .frames import receive_frames, send_frames
 from .reactor import Reactor
 from .transport import Channel, Listener, State
 
@@ -40,8 +41,6 @@ GONE = (
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 )
 
-_DONT_WAIT = int(zmq.NOBLOCK)
-_DONT_WAIT_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 _READABLE = int(zmq.POLLIN)
 
 NEVER = 10**9
@@ -54,9 +53,6 @@ BATCH = 256
 """Messages read from one socket in a turn, so that a flood from one kernel does not starve
 others."""
 
-ZERO_COPY = 64 * 1024
-"""Bytes from which a frame is handed to libzmq without a copy; as in ``Session.copy_threshold``."""
-
 SETTLE = 0.3
 """Seconds without output after which a half-closed connection counts as lost as a whole."""
 
@@ -67,30 +63,6 @@ def asyncio_context() -> Any:
     import zmq.asyncio
 
     return zmq.asyncio.Context()
-
-
-def send_frames(sock: zmq.Socket[bytes], frames: Sequence[Part]) -> None:
-    """Send one message without waiting, large frames without a copy.
-
-    `send_multipart` does the same with three times the overhead.
-
-    Raises:
-        zmq.Again: nobody is connected, or the queue is full; nothing was sent then.
-    """
-    last = len(frames) - 1
-    for index, frame in enumerate(frames):
-        flags = _DONT_WAIT if index == last else _DONT_WAIT_MORE
-        sock.send(frame, flags, copy=len(frame) < ZERO_COPY)
-
-
-def receive_frames(sock: zmq.Socket[bytes]) -> list[bytes]:
-    """Receive one message; there has to be one."""
-    frames = []
-    while True:
-        frame = sock.recv(_DONT_WAIT, copy=False)
-        frames.append(frame.bytes)
-        if not frame.more:
-            return frames
 
 
 @dataclass(frozen=True)
