@@ -75,6 +75,8 @@ class ConnectionInfo:
     kernel_name: str = ""
     curve_publickey: Secret | None = None
     curve_secretkey: Secret | None = None
+    jupyter_session: str | None = None
+    """The notebook it was started for, when its starter said so."""
     path: Path | None = field(default=None, compare=False)
 
     @classmethod
@@ -98,6 +100,7 @@ class ConnectionInfo:
         """
         check = _Checker(values, str(path or "connection info"))
         transport = check.one_of("transport", ("tcp", "ipc"), default="tcp")
+        session = values.get("jupyter_session")
         info = cls(
             transport=transport,
             ip=check.host("ip") if transport == "tcp" else check.socket_path("ip"),
@@ -107,6 +110,7 @@ class ConnectionInfo:
                 "signature_scheme", SIGNATURE_SCHEMES, default="hmac-sha256"
             ),
             kernel_name=str(values.get("kernel_name") or ""),
+            jupyter_session=session if isinstance(session, str) else None,
             curve_publickey=check.curve_key("curve_publickey"),
             curve_secretkey=check.curve_key("curve_secretkey"),
             path=path,
@@ -164,6 +168,8 @@ class ConnectionInfo:
             "signature_scheme": self.signature_scheme,
             "kernel_name": self.kernel_name,
         }
+        if self.jupyter_session is not None:
+            entries["jupyter_session"] = self.jupyter_session
         if self.curve_publickey is not None and self.curve_secretkey is not None:
             entries["curve_publickey"] = secret(self.curve_publickey)
             entries["curve_secretkey"] = secret(self.curve_secretkey)

@@ -62,9 +62,11 @@ def unload(shell: InteractiveShell) -> None:
     registered = shell.magics_manager.magics
     for kind, names in loaded.magics.magics.items():
         for name in names:
-            registered[kind].pop(name, None)
+            # Not what somebody has defined under that name since.
+            if getattr(registered[kind].get(name), "__self__", None) is loaded.magics:
+                del registered[kind][name]
     for kind, name, function in loaded.replaced:
-        registered[kind][name] = function
+        registered[kind].setdefault(name, function)
     shell.magics_manager.registry.pop(type(loaded.magics).__name__, None)
     configurables: list[Any] = shell.configurables
     if loaded.magics in configurables:

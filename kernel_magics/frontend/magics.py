@@ -7,14 +7,16 @@ import builtins
 import contextlib
 import getpass
 import json
+import os
 from collections.abc import Callable
 from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
-from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
+from IPython.core.magic_arguments import argument, magic_arguments
 from IPython.display import display
+from IPython.utils.process import arg_split  # type: ignore[attr-defined]
 from traitlets import Integer
 
 from ..errors import BadName, ConnectionFileError, KernelNotFound, NotOwned, RemoteError
@@ -33,17 +35,23 @@ INTERRUPT_WAIT = 2.0
 """Seconds `%kernel_interrupt` watches what became of the kernel."""
 
 
-@lru_cache(maxsize=256)
 def parse(magic: Callable[..., Any], line: str) -> Any:
-    """Parse a magic's line; the same line of the same magic is parsed once.
+    """Parse a magic's line.
 
     Raises:
         UsageError: with one line that says what is wrong with it, an open quote included.
     """
     try:
-        return parse_argstring(magic, line)
+        return _parse(magic.parser, line)  # type: ignore[attr-defined]
     except ValueError as error:
         raise UsageError(f"{error} in {line!r}") from None
+
+
+@lru_cache(maxsize=256)
+def _parse(parser: Any, line: str) -> Any:
+    # Once for each line: argparse takes longer than the whole way to a kernel. And not with
+    # parse_argstring, which leaves the quotes round a path with blanks.
+    return parser.parse_args(arg_split(line, posix=os.name == "posix"))
 
 
 def _usage(magic: Callable[..., Any]) -> Callable[..., Any]:
@@ -123,7 +131,7 @@ class KernelMagics(Magics):
         # would name the cell's file differently.
         self._run(parse(self.remote, line), cell.removesuffix("\n"))
 
-    @magic_arguments()
+    @magic_arguments("remote")
     @_cell_options
     @argument("code", nargs="...", help="what to run, to the end of the line")
     @no_var_expand
@@ -378,7 +386,8 @@ class KernelMagics(Magics):
     def _say(what: str, kernel: Kernel) -> None:
         from .view import where
 
-        pid = f", pid {kernel.pid}" if kernel.pid else ""
+        number = kernel.look_up_pid()
+        pid = f", pid {number}" if number else ""
         silent = "" if kernel.kernel_info else "; it is busy and has not answered yet"
         about = f"{kernel.language or 'unknown'}{pid}, {where(kernel)}"
         print(f"{what} {kernel.name} ({about}){silent}")

@@ -277,6 +277,14 @@ class Kernel:
             with contextlib.suppress(Closed):
                 self.reactor.post(partial(self._forget_answer, message.msg_id))
 
+    def look_up_pid(self, timeout: float = 0.2) -> int | None:
+        """Return its process, asking it once more if it has not told yet; None if it does not."""
+        if self.pid is None and self.kernel_info.get("implementation") == "ipython":
+            reply = self.request("control", "usage_request", timeout=timeout)
+            if reply is not None:
+                self._note_usage(reply)
+        return self.pid
+
     def interrupt(self) -> None:
         """Interrupt what runs there; returns at once, and may be called from a signal handler."""
         self.reactor.post(self._interrupt)
