@@ -20,9 +20,10 @@ import pytest
 from kernel_magics.connect.info import ConnectionInfo
 from kernel_magics.errors import MessageRejected
 from kernel_magics.protocol.message import Message, Session, Signer
+from kernel_magics.wire.frames import ZERO_COPY
 from kernel_magics.wire.reactor import Reactor
 from kernel_magics.wire.transport import Channel, State
-from kernel_magics.wire.zmq import ZERO_COPY, ZmqTransport
+from kernel_magics.wire.zmq import ZmqTransport
 from tests.support import parts
 from tests.support.connection import Info, ipc_info, tcp_info, write_info
 from tests.support.fake import FakeKernel, Request

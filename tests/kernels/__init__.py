@@ -1,0 +1,1 @@
+"""Holding kernels: real ones wherever possible, fake ones for what real ones will not do."""
