@@ -100,9 +100,7 @@ def test_what_old_files_lack_has_its_usual_value(name: str, value: str) -> None:
 
 
 def test_unknown_entries_are_passed_over() -> None:
-    assert ConnectionInfo.from_dict(entries(jupyter_session="x")) == ConnectionInfo.from_dict(
-        entries()
-    )
+    assert ConnectionInfo.from_dict(entries(colour="x")) == ConnectionInfo.from_dict(entries())
 
 
 @pytest.mark.parametrize("scheme", ["hmac-sha256", "hmac-sha384", "hmac-sha512"])
