@@ -111,6 +111,7 @@ except BaseException as error:
 """From within the cell: a press that finds ipykernel between two cells costs the cell's reply."""
 
 
+@pytest.mark.full  # it hits the moments at which ipykernel loses interrupts, see docs/design.md
 @pytest.mark.parametrize("milliseconds", [0, 0.2, 0.5, 1, 2, 3, 5, 10, 20])
 def test_an_interrupt_at_whatever_moment_is_not_lost(desk: Desk, milliseconds: float) -> None:
     # Before the cell is sent, while it is, before it begins there: none may be left running.
