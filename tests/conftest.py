@@ -1,6 +1,7 @@
 """Fixtures and rules for all tests: a sandbox each, nothing left behind, tiers, missing parts."""
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
@@ -26,6 +27,10 @@ SANDBOXES = pytest.StashKey[int]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Whoever starts us in the background (nohup, a shell's &, some CI) has these ignored, and every
+    # child would inherit that: then Ctrl-C stops nothing that a test starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     config.addinivalue_line("markers", "full: a long test; runs only with KM_TIER=full")
 
 
