@@ -157,15 +157,6 @@ def test_an_interrupt_of_the_notebook_s_own_cell_stays_here(desk: Desk) -> None:
         assert run.reply["ename"] == "KeyboardInterrupt"
 
 
-def test_an_interrupt_during_a_busy_kernel_s_other_cell_stops_that_wait(desk: Desk) -> None:
-    with desk.kernel.busy():
-        # Somebody else's cell runs there; ours waits behind it. As in any notebook on that kernel,
-        # the interrupt ends the other's cell, and ours gets its turn.
-        code = "get_ipython().run_line_magic('remote', 'k print(\"mine\")')"
-        run = desk.run(PRESS_DURING.format(seconds=0.2, code=code)).ok()
-    assert run.stdout == "mine\n"
-
-
 STUBBORN = """\
 import signal, time
 from pathlib import Path
