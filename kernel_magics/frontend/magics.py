@@ -350,6 +350,9 @@ class KernelMagics(Magics):
         except RemoteError as error:
             error.shown = error.explained and not args.quiet
             raise
+        finally:
+            if sink is not None and self._iopub is not None:
+                self._iopub.settle()
 
     def _via(self) -> list[str]:
         """Return the kernels that wait for this cell: ours, and those whose cells led to it."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import select
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -45,6 +46,9 @@ that wait it drops the newest. Costs 4 us a message."""
 
 BREATHE_FOR = 0.001
 
+SETTLE_TIMEOUT = 10.0
+"""Seconds for ipykernel's iopub thread to flush; its own flush() waits as long."""
+
 NOT_YET = frozenset({"comm_open", "comm_msg", "comm_close"})
 """Messages of widgets. Half of a comm is worse than none: front ends then show the text form."""
 
@@ -62,6 +66,8 @@ class LocalIOPub:
         self.session = Session(session.session, session.username)
         self.pack: Callable[[Any], bytes] = session.pack
         self._outbox: deque[list[list[Part]]] = deque()
+        self._released = threading.Event()
+        self._released.set()
         self._sent = 0
         self._holding = False  # printed text has to go first and is on its way
 
@@ -100,6 +106,7 @@ class LocalIOPub:
         """Send messages in order, after what was printed here before if ``flush``."""
         self._outbox.append(messages)
         if flush:
+            self._released.clear()
             self._holding = True
             self.thread.schedule(self._flush)
         elif not self._holding:
@@ -115,6 +122,11 @@ class LocalIOPub:
     def _release(self) -> None:
         self._holding = False
         self._send()
+        self._released.set()
+
+    def settle(self) -> None:
+        """Wait until printed text and what came behind it are in order: more text may follow now."""
+        self._released.wait(SETTLE_TIMEOUT)
 
     def _send(self) -> None:
         while self._outbox and not self._holding:
