@@ -125,7 +125,7 @@ class LocalIOPub:
         self._released.set()
 
     def settle(self) -> None:
-        """Wait until printed text and what came behind it are in order: more text may follow now."""
+        """Wait until printed text and what followed it are in order, so that more may follow."""
         self._released.wait(SETTLE_TIMEOUT)
 
     def _send(self) -> None:
