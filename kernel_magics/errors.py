@@ -253,6 +253,11 @@ def remote_error(kernel: str, ename: str, evalue: str, traceback: Sequence[str])
 
     A kernel may name its error anything (xeus-python: ``<class 'ValueError'>``; tslab: nothing).
     """
+    # Lone surrogates could not be sent on, and ipykernel would then never reply; NUL ends no name.
+    ename, evalue, *traceback = (
+        text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+        for text in (ename, evalue, *traceback)
+    )
     name = ename or "RemoteError"
     kind = RemoteError if name == "RemoteError" else type(name, (RemoteError,), {})
     error: RemoteError = kind(kernel, name, evalue, traceback)
