@@ -122,6 +122,9 @@ class OwnedKernel:
         self._folder: Path | None = None
         self._watched: int | None = None
         self._closed = False
+        # One at a time: an interrupt may leave a start running whose future nobody has, and a
+        # manager that is shut down half started loses its process. The shutdown waits for it.
+        self._turn = asyncio.Lock()
 
     @property
     def pid(self) -> int | None:
@@ -149,12 +152,9 @@ class OwnedKernel:
         Raises:
             LaunchError: no such kernelspec or interpreter, or the process could not be made.
         """
-        starting = self._lifecycle.submit(self._start())
         try:
-            return starting.result()
+            return self._lifecycle.submit(self._start()).result()
         except KeyboardInterrupt:
-            with contextlib.suppress(LaunchError):
-                starting.result()  # milliseconds; a half-started process could not be ended
             self.shutdown(now=True)
             raise
 
@@ -170,7 +170,6 @@ class OwnedKernel:
         """End the process and remove its files: politely, within 5 s, or ``now``. May be called
         twice."""
         if not self._closed:
-            self._closed = True
             self._lifecycle.submit(self._shutdown(now)).result()
 
     def release(self) -> None:
@@ -218,14 +217,15 @@ class OwnedKernel:
         return getattr(provisioner, "process", None)
 
     async def _start(self) -> ConnectionInfo:
-        self._folder = _private_folder()
-        try:
-            self._manager = self._new_manager(self._folder)
-            await self._launch()
-        except BaseException:
-            self._remove_files()
-            raise
-        return ConnectionInfo.from_file(self._manager.connection_file)
+        async with self._turn:
+            self._folder = _private_folder()
+            try:
+                self._manager = self._new_manager(self._folder)
+                await self._launch()
+            except BaseException:
+                self._remove_files()
+                raise
+            return ConnectionInfo.from_file(self._manager.connection_file)
 
     async def _launch(self) -> None:
         assert self._manager is not None
@@ -258,15 +258,20 @@ class OwnedKernel:
 
     async def _restart(self) -> None:
         assert self._manager is not None
-        await self._manager.shutdown_kernel(restart=True)
-        await self._launch()
+        async with self._turn:
+            await self._manager.shutdown_kernel(restart=True)
+            await self._launch()
 
     async def _shutdown(self, now: bool) -> None:
-        if self._manager is not None:
-            await self._manager.shutdown_kernel(now=now)
-        if self._watched is not None:
-            self._lifecycle.watcher.forget(self._watched)
-        self._remove_files()
+        async with self._turn:
+            if self._closed:
+                return
+            self._closed = True
+            if self._manager is not None:
+                await self._manager.shutdown_kernel(now=now)
+            if self._watched is not None:
+                self._lifecycle.watcher.forget(self._watched)
+            self._remove_files()
 
     def _remove_files(self) -> None:
         if self._folder is not None:
