@@ -17,7 +17,10 @@ from typing import Any
 
 
 class CtrlC:
-    """A context manager; in any but the main thread, which alone gets signals, it does nothing."""
+    """A context manager; in any but the main thread, which alone gets signals, it does nothing.
+
+    Nothing is raised before :meth:`call_first`: until then a cell is being sent.
+    """
 
     def __init__(self) -> None:
         self.pressed = 0
@@ -39,10 +42,16 @@ class CtrlC:
             _signal.signal(_signal.SIGINT, self._before)
 
     def call_first(self, callback: Callable[[], None]) -> None:
-        """Call this at the first press; at once if that was before there was anything to call."""
+        """Call this at the first press; at once if that was before there was anything to call.
+
+        Raises:
+            KeyboardInterrupt: there were two before.
+        """
         self._first = callback
         if self.pressed:
             callback()
+        if self.pressed > 1:
+            raise KeyboardInterrupt
 
     def press(self) -> None:
         """Count a press that arrived in another way, as a KeyboardInterrupt in a prompt."""
@@ -63,5 +72,5 @@ class CtrlC:
         if self._raise:
             raise KeyboardInterrupt
         self.press()
-        if self.pressed > 1:
+        if self.pressed > 1 and self._first is not None:
             raise KeyboardInterrupt

@@ -156,7 +156,8 @@ class Execution:
         self._text = TextLimit(limits.text) if limits.text is not None else None
         self._text_noticed = False
         self._odd: list[str] = []  # reasons of messages that were dropped
-        self._ended = threading.Event()
+        self.done = False
+        """The cell is over: it has a result or an error."""
         self._attended = (
             True  # until the waiting thread has gone; nobody reads the queue after that
         )
@@ -168,11 +169,6 @@ class Execution:
         """When the kernel began to run the code, by its own clock; None before it has said so."""
         self.interrupted_early = False
         """It was interrupted before the kernel was known to have begun."""
-
-    @property
-    def done(self) -> bool:
-        """The cell is over: it has a result or an error."""
-        return self._ended.is_set()
 
     def interrupt(self) -> None:
         """Interrupt the kernel, if this cell still runs."""
@@ -337,7 +333,7 @@ class Execution:
             self._text.close()
         if self._sink is not None:
             self._to_sink(self._sink.finish)
-        self._ended.set()
+        self.done = True
         self._events.put(ended)
         with self._prompt_lock:
             if self._prompting is not None:

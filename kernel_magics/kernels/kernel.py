@@ -223,7 +223,13 @@ class Kernel:
         }
         request = self._session.message("execute_request", content, metadata=metadata)
         execution = Execution(self.name, request, self, sink, limits or Limits(), self.reactor.now)
-        self.reactor.post(partial(self._start, execution))
+        try:
+            self.reactor.run_or_post(partial(self._start, execution))
+        except Closed:
+            raise
+        except BaseException:
+            self.reactor.post(partial(self._torn, execution))
+            raise
         return execution
 
     def run(
@@ -348,19 +354,26 @@ class Kernel:
 
     def _start(self, execution: Execution) -> None:
         self._executions[execution.request.msg_id] = execution
-        match self._state:
-            case KernelState.DETACHED:
-                execution.fail(KernelDetached(self.name, "was detached", may_have_run=False))
-            case KernelState.DEAD:
-                # Perhaps somebody has restarted it meanwhile; its name then works again.
-                self._waiting.append(execution)
-                self._open(REOPEN_PATIENCE, False)
-            case _ if self._silence.is_strange(self.reactor.now):
-                execution.fail(self._unresponsive(execution))
-            case _ if self._link.state is LinkState.UP:
-                self._send(execution)
-            case _:
-                self._waiting.append(execution)
+        if self._state is KernelState.DETACHED:
+            execution.fail(KernelDetached(self.name, "was detached", may_have_run=False))
+        elif self._state is KernelState.DEAD:
+            # Perhaps somebody has restarted it meanwhile; its name then works again.
+            self._waiting.append(execution)
+            self._open(REOPEN_PATIENCE, False)
+        elif self._silence.is_strange(self.reactor.now):
+            execution.fail(self._unresponsive(execution))
+        elif self._link.state is LinkState.UP:
+            self._send(execution)
+        else:
+            self._waiting.append(execution)
+
+    def _torn(self, execution: Execution) -> None:
+        """An exception of a signal handler struck while it was sent: part of a message may be out."""
+        if not execution.sent:
+            execution.fail(Aborted(self.name, "it was interrupted before it was sent"))
+            self._executions.pop(execution.request.msg_id, None)
+        if self._link.state is LinkState.UP:
+            self._link.lost("a message was torn in two")
 
     def _send(self, execution: Execution) -> None:
         if self._running is None:

@@ -28,7 +28,11 @@ def send_frames(sock: zmq.Socket[bytes], frames: Sequence[bytes | memoryview]) -
 
 
 def receive_frames(sock: zmq.Socket[bytes]) -> list[bytes]:
-    """Receive one message; there has to be one."""
+    """Receive one message without waiting.
+
+    Raises:
+        zmq.Again: there is none.
+    """
     frames = []
     while True:
         frame = sock.recv(_DONT_WAIT, copy=False)

@@ -10,8 +10,8 @@ import contextlib
 import heapq
 import itertools
 import logging
-import math
 import os
+import selectors
 import socket
 import threading
 import time
@@ -27,7 +27,10 @@ from ..errors import Closed
 log = logging.getLogger("kernel_magics.wire")
 
 Callback = Callable[[], None]
+Reader = Callable[[], bool]
 T = TypeVar("T")
+
+_READABLE = int(zmq.POLLIN)
 
 MAX_SOCKETS = 16_384
 """Of the context; libzmq's default of 1023 would end at some 150 kernels."""
@@ -53,7 +56,13 @@ class Timer:
 
 
 class Reactor:
-    """One thread, one poller, one context. Starts with the first :meth:`post`."""
+    """One thread, one selector, one context. Starts with the first :meth:`post`.
+
+    It waits for the descriptors of the sockets, where a `zmq.Poller` would ask all of them in every
+    turn. libzmq signals there that it has news, once; what it is, and whether there is more, only
+    the socket tells. So a socket is due after a signal, after having been used in any other way,
+    and after a reader that left something unread.
+    """
 
     def __init__(self, name: str = "kernel_magics I/O") -> None:
         self._name = name
@@ -62,21 +71,26 @@ class Reactor:
         self._soon: list[Callback] = []
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
-        self._sockets: dict[zmq.Socket[bytes], Callback] = {}
+        self._readers: dict[zmq.Socket[bytes], Reader] = {}
+        self._due: dict[zmq.Socket[bytes], None] = {}  # to be read in this turn, in this order
         self._polling = False
         self._closing = False
         self._ended = threading.Event()
         self._start_lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._turn = threading.Lock()  # held by whoever touches the state: one turn at a time
         self._now = 0.0
+        self._before = 0.0  # when the time that passed was counted last
+        self._timeout = 0.0  # of the sleep that is under way
+        self._wakes_at = 0.0  # when it ends at the latest, as `now`
         # A socket pair and not an inproc socket: any thread, and a signal handler, may write to it.
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.context.max_sockets = MAX_SOCKETS
-        self._poller = zmq.Poller()
-        self._poller.register(self._wake_read.fileno(), zmq.POLLIN)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._wake_read, selectors.EVENT_READ)
 
     @property
     def now(self) -> float:
@@ -100,14 +114,34 @@ class Reactor:
         Raises:
             Closed: after :meth:`close`, and in a process forked from the one that made this.
         """
-        if self._closing:
-            raise Closed("kernel_magics is closed in this process")
-        if self.is_foreign:
-            raise Closed("kernels cannot be used in a forked process; attach them again there")
+        self._ensure_usable()
         self._posted.append(callback)
         if self._thread is None:
             self._start()
         if self._polling:
+            self._wake()
+
+    def run_or_post(self, callback: Callback) -> None:
+        """Run ``callback`` here and now if the I/O thread sleeps and nothing waits for it, or post it.
+
+        That saves the hand-over to the thread, a seventh of the way to a kernel and back. An
+        exception is passed on: one that a signal handler raises may strike between any two steps.
+
+        Raises:
+            Closed: as :meth:`post`.
+        """
+        self._ensure_usable()
+        if self._posted or not self._polling or self._turn.locked():
+            self.post(callback)
+            return
+        # `with`, because no signal handler runs between its taking the lock and its giving it back.
+        with self._turn:
+            self._ensure_usable()
+            self._pass_time()
+            callback()
+            self._run_soon()
+            early = self._timers and self._timers[0][0] < self._wakes_at
+        if early or self._due:
             self._wake()
 
     def ask(self, callback: Callable[[], T]) -> T:
@@ -141,22 +175,37 @@ class Reactor:
             self._wake()
             self._thread.join()
         self._ended.set()
-        self._poller.unregister(self._wake_read.fileno())
-        self._wake_read.close()
-        self._wake_write.close()
-        self.context.destroy(linger=0)
+        with self._turn:
+            self._selector.close()
+            self._wake_read.close()
+            self._wake_write.close()
+            self.context.destroy(linger=0)
 
     # Called on the I/O thread only.
 
-    def watch(self, sock: zmq.Socket[bytes], callback: Callback) -> None:
-        """Call ``callback`` in every turn in which ``sock`` has something to read."""
-        self._sockets[sock] = callback
-        self._poller.register(sock, zmq.POLLIN)
+    def watch(self, sock: zmq.Socket[bytes], reader: Reader) -> None:
+        """Call ``reader`` when ``sock`` may have something to read.
+
+        It reads until there is nothing more and returns False; if it stops before that it returns
+        True, and is called again in the next turn.
+        """
+        self._readers[sock] = reader
+        self._selector.register(sock.fileno(), selectors.EVENT_READ, sock)
+        self._due[sock] = None
 
     def unwatch(self, sock: zmq.Socket[bytes]) -> None:
-        """Forget a socket; one that is not watched is fine."""
-        if self._sockets.pop(sock, None) is not None:
-            self._poller.unregister(sock)
+        """Forget a socket, before it is closed; one that is not watched is fine."""
+        if self._readers.pop(sock, None) is not None:
+            self._due.pop(sock, None)
+            self._selector.unregister(sock.fileno())
+
+    def used(self, sock: zmq.Socket[bytes]) -> None:
+        """Take note that something else than reading was done with a watched socket.
+
+        What libzmq did on that occasion may have eaten the signal of a message.
+        """
+        if int(sock.getsockopt(zmq.EVENTS)) & _READABLE:
+            self._due[sock] = None
 
     def soon(self, callback: Callback) -> None:
         """Run ``callback`` at the end of this turn, after all that is readable now was read."""
@@ -167,6 +216,12 @@ class Reactor:
         timer = Timer(callback)
         heapq.heappush(self._timers, (self._now + delay, next(self._order), timer))
         return timer
+
+    def _ensure_usable(self) -> None:
+        if self._closing:
+            raise Closed("kernel_magics is closed in this process")
+        if self.is_foreign:
+            raise Closed("kernels cannot be used in a forked process; attach them again there")
 
     def _start(self) -> None:
         with self._start_lock:
@@ -180,31 +235,45 @@ class Reactor:
             self._wake_write.send(b"\0")
 
     def _loop(self) -> None:
-        wake = self._wake_read.fileno()
-        before = time.monotonic()
+        with self._turn:
+            self._before = time.monotonic()
+            self._plan_sleep()
         while not self._closing:
-            timeout = self._until_next_timer()
-            self._polling = True
-            # Set first, looked at second: who posts in between is seen here or sees the flag.
-            if self._posted or self._closing:
-                timeout = 0.0
-            ready = self._poller.poll(math.ceil(timeout * 1000))
-            self._polling = False
-            after = time.monotonic()
-            self._now += min(after - before, timeout + LATE)
-            before = after
-            for sock, _ in ready:
-                if sock == wake:
-                    self._wake_read.recv(4096)
-                elif (callback := self._sockets.get(sock)) is not None:  # else closed in this turn
-                    self._call(callback)
-            for _ in range(len(self._posted)):
-                self._call(self._posted.popleft())
-            while self._soon:
-                last, self._soon = self._soon, []
-                for callback in last:
-                    self._call(callback)
-            self._run_timers()
+            ready = self._selector.select(self._timeout)
+            with self._turn:
+                self._polling = False
+                self._pass_time()
+                for key, _ in ready:
+                    if key.data is None:
+                        self._wake_read.recv(4096)
+                    else:
+                        self._due[key.data] = None
+                self._read()
+                for _ in range(len(self._posted)):
+                    self._call(self._posted.popleft())
+                self._run_soon()
+                self._run_timers()
+                self._plan_sleep()
+
+    def _plan_sleep(self) -> None:
+        self._timeout = self._until_next_timer()
+        self._polling = True
+        # Set first, looked at second: who posts in between is seen here or sees the flag.
+        if self._posted or self._due or self._closing:
+            self._timeout = 0.0
+        self._wakes_at = self._now + self._timeout
+
+    def _pass_time(self) -> None:
+        now = time.monotonic()
+        self._now += min(now - self._before, self._timeout + LATE)
+        self._before = now
+
+    def _read(self) -> None:
+        due, self._due = self._due, {}
+        for sock in due:
+            reader = self._readers.get(sock)  # None: forgotten in this turn
+            if reader is not None and self._call(reader) is not False:  # None: it failed half-way
+                self._due[sock] = None
 
     def _until_next_timer(self) -> float:
         while self._timers and self._timers[0][2].callback is None:
@@ -213,6 +282,12 @@ class Reactor:
             return LONGEST_POLL
         return min(max(0.0, self._timers[0][0] - self._now), LONGEST_POLL)
 
+    def _run_soon(self) -> None:
+        while self._soon:
+            callbacks, self._soon = self._soon, []
+            for callback in callbacks:
+                self._call(callback)
+
     def _run_timers(self) -> None:
         while self._timers and self._timers[0][0] <= self._now:
             timer = heapq.heappop(self._timers)[2]
@@ -220,9 +295,10 @@ class Reactor:
                 self._call(timer.callback)
 
     @staticmethod
-    def _call(callback: Callback) -> None:
+    def _call(callback: Callable[[], T]) -> T | None:
         try:
-            callback()
+            return callback()
         except Exception:
             # A mistake in this package. The thread serves all kernels, so it must go on.
             log.exception("! unexpected error on the I/O thread")
+            return None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -18,7 +17,7 @@ from zmq.utils.monitor import recv_monitor_message
 from ..errors import MessageRejected
 from ..protocol.message import Message, Signer, frames_of, receive
 from .frames import receive_frames, send_frames
-from .reactor import Reactor
+from .reactor import Reactor, Reader
 from .transport import Channel, Listener, State
 
 log = logging.getLogger("kernel_magics.wire")
@@ -40,8 +39,6 @@ GONE = (
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 )
-
-_READABLE = int(zmq.POLLIN)
 
 NEVER = 10**9
 """Milliseconds before libzmq reconnects: 11 days, and we close a lost socket at once. The value
@@ -131,15 +128,18 @@ class ZmqTransport:
             return
         if log.isEnabledFor(logging.DEBUG):
             log.debug("> %s %s %s", channel, message.type, message.msg_id)
+        sock = self._sockets[channel]
         try:
-            send_frames(self._sockets[channel], frames_of(message, self._signer))
+            send_frames(sock, frames_of(message, self._signer))
         except zmq.Again:
             log.debug("! %s %s not sent: nobody is connected", channel, message.type)
+        self._reactor.used(sock)
 
     def subscribe(self, topic: str) -> bool:
         """Subscribe to one more topic; the kernel's welcome for it follows all it sent before."""
         if self._is_open():
             self._sockets["iopub"].subscribe(topic.encode())
+            self._reactor.used(self._sockets["iopub"])
         return True
 
     def ping(self) -> None:
@@ -155,6 +155,7 @@ class ZmqTransport:
             self._heartbeat = sock
         with contextlib.suppress(zmq.Again):
             self._heartbeat.send_multipart([b"", b"ping"], zmq.NOBLOCK)
+        self._reactor.used(self._heartbeat)
 
     def close(self) -> None:
         """Close the sockets."""
@@ -192,16 +193,19 @@ class ZmqTransport:
             sock.setsockopt(zmq.CURVE_PUBLICKEY, public)
             sock.setsockopt(zmq.CURVE_SECRETKEY, secret)
 
-    def _reader(self, channel: Channel, sock: zmq.Socket[bytes]) -> Callable[[], None]:
+    def _reader(self, channel: Channel, sock: zmq.Socket[bytes]) -> Reader:
         """Return what reads this socket; closed over, because it runs for every message."""
         listener, signer = self._listener, self._signer
         assert listener is not None
 
-        def read() -> None:
+        def read() -> bool:
             for _ in range(BATCH):
-                if sock.closed or not int(sock.getsockopt(zmq.EVENTS)) & _READABLE:
-                    return
-                frames = receive_frames(sock)
+                if sock.closed:  # by what the last message led to
+                    return False
+                try:
+                    frames = receive_frames(sock)
+                except zmq.Again:
+                    return False
                 self._traffic += 1
                 try:
                     message = receive(frames, signer)
@@ -212,19 +216,21 @@ class ZmqTransport:
                     if log.isEnabledFor(logging.DEBUG):
                         log.debug("< %s %s of %s", channel, message.type, message.parent_id)
                     listener.received(channel, message)
+            return True
 
         return read
 
-    def _pong(self, sock: zmq.Socket[bytes]) -> None:
+    def _pong(self, sock: zmq.Socket[bytes]) -> bool:
         while not sock.closed:
             try:
                 sock.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
-                return
+                break
             assert self._listener is not None
             self._listener.pong()
+        return False
 
-    def _monitored(self, channel: Channel, monitor: zmq.Socket[bytes]) -> None:
+    def _monitored(self, channel: Channel, monitor: zmq.Socket[bytes]) -> bool:
         while not monitor.closed and monitor.poll(0):
             event = recv_monitor_message(monitor)["event"]
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED and self._is_open():
@@ -235,6 +241,7 @@ class ZmqTransport:
                     log.debug("= %s %s", channel, self._lost_as)
                 self._gone.add(channel)
                 self._settle()
+        return False
 
     def _settle(self) -> None:
         """Report the loss once nothing more can come."""

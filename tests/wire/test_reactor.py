@@ -18,7 +18,7 @@ import pytest
 import zmq
 
 from kernel_magics.errors import Closed
-from kernel_magics.wire.reactor import LATE, LONGEST_POLL, Reactor
+from kernel_magics.wire.reactor import LATE, LONGEST_POLL, Reactor, Reader
 from tests.support.sandbox import Sandbox
 from tests.support.waiting import PATIENCE, wait_until
 
@@ -349,26 +349,70 @@ def pair(reactor: Reactor) -> tuple[zmq.Socket[bytes], zmq.Socket[bytes]]:
 Pair = tuple[zmq.Socket[bytes], zmq.Socket[bytes]]
 
 
+def reading(sock: zmq.Socket[bytes], got: list[bytes], at_most: int = 1000) -> Reader:
+    """A reader that keeps what it reads, and leaves the rest for the next turn."""
+
+    def read() -> bool:
+        for _ in range(at_most):
+            if not sock.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+                return False
+            got.append(sock.recv())
+        return True
+
+    return read
+
+
 def test_a_watched_socket_is_read_when_there_is_something_to_read(
     reactor: Reactor, pair: Pair
 ) -> None:
     here, there = pair
     got: list[bytes] = []
-    reactor.post(lambda: reactor.watch(here, lambda: got.append(here.recv())))
+    reactor.post(lambda: reactor.watch(here, reading(here, got)))
     for number in range(3):
         reactor.ask(partial(there.send, b"%d" % number))
     wait_until(lambda: len(got) == 3, what="three messages")
     assert got == [b"0", b"1", b"2"]
 
 
-def test_a_callback_that_leaves_something_unread_is_called_again(
+def test_a_reader_that_leaves_something_unread_is_called_again(
     reactor: Reactor, pair: Pair
 ) -> None:
     here, there = pair
     got: list[bytes] = []
     reactor.ask(lambda: [there.send(b"") for _ in range(5)])
-    reactor.post(lambda: reactor.watch(here, lambda: got.append(here.recv())))
+    reactor.post(lambda: reactor.watch(here, reading(here, got, at_most=1)))
     wait_until(lambda: len(got) == 5, what="five turns")
+
+
+def test_a_reader_that_fails_is_called_again(reactor: Reactor, pair: Pair) -> None:
+    here, there = pair
+    got: list[bytes] = []
+
+    def read() -> bool:
+        if here.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            got.append(here.recv())
+            raise ValueError("a mistake of ours")
+        return False
+
+    reactor.ask(lambda: [there.send(b"") for _ in range(5)])
+    reactor.post(lambda: reactor.watch(here, read))
+    wait_until(lambda: len(got) == 5, what="all were read")
+
+
+def test_a_message_whose_signal_was_eaten_is_read(reactor: Reactor, pair: Pair) -> None:
+    # Sending, or asking for an option, makes libzmq take note of what has arrived meanwhile.
+    here, there = pair
+    got: list[bytes] = []
+    reactor.ask(lambda: reactor.watch(here, reading(here, got)))
+
+    def eat() -> None:
+        there.send(b"unnoticed")
+        assert here.getsockopt(zmq.EVENTS) & zmq.POLLIN
+        reactor.used(here)
+
+    turned(reactor)
+    reactor.ask(eat)
+    wait_until(lambda: got, what="it was read")
 
 
 def test_an_unwatched_socket_is_left_alone(reactor: Reactor, pair: Pair) -> None:
@@ -376,7 +420,7 @@ def test_an_unwatched_socket_is_left_alone(reactor: Reactor, pair: Pair) -> None
     got: list[bytes] = []
 
     def change() -> None:
-        reactor.watch(here, lambda: got.append(here.recv()))
+        reactor.watch(here, reading(here, got))
         reactor.unwatch(here)
         reactor.unwatch(here)
         there.send(b"unheard")
@@ -401,11 +445,12 @@ def test_a_socket_that_another_callback_closed_in_the_same_turn_is_not_read(
             there.send(b"")
             sockets[name] = here
 
-            def close_other(name: str = name, other: str = other) -> None:
+            def close_other(name: str = name, other: str = other) -> bool:
                 read.append(name)
                 reactor.unwatch(sockets[name])
                 reactor.unwatch(sockets[other])
                 sockets[other].close(linger=0)
+                return False
 
             reactor.watch(here, close_other)
 
@@ -426,10 +471,12 @@ def test_soon_is_after_everything_readable_was_read(reactor: Reactor) -> None:
             there.connect(f"inproc://{number}")
             there.send(b"")
 
-            def read(here: zmq.Socket[bytes] = here) -> None:
-                here.recv()
-                order.append("read")
-                reactor.soon(lambda: order.append("soon"))
+            def read(here: zmq.Socket[bytes] = here) -> bool:
+                while here.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+                    here.recv()
+                    order.append("read")
+                    reactor.soon(lambda: order.append("soon"))
+                return False
 
             reactor.watch(here, read)
 
