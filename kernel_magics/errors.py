@@ -248,16 +248,18 @@ def kernel_label(kernel: str) -> str:
     return f"\x1b[0;36m[{kernel}]\x1b[0m"
 
 
+def sendable(text: str) -> str:
+    """Write out what cannot be sent on, printed or be part of a name: lone surrogates and NUL."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+
+
 def remote_error(kernel: str, ename: str, evalue: str, traceback: Sequence[str]) -> RemoteError:
     """Build the :class:`RemoteError` subclass that bears the remote error's name.
 
     A kernel may name its error anything (xeus-python: ``<class 'ValueError'>``; tslab: nothing).
     """
-    # Lone surrogates could not be sent on, and ipykernel would then never reply; NUL ends no name.
-    ename, evalue, *traceback = (
-        text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
-        for text in (ename, evalue, *traceback)
-    )
+    # With a lone surrogate ipykernel would never reply.
+    ename, evalue, *traceback = map(sendable, (ename, evalue, *traceback))
     name = ename or "RemoteError"
     kind = RemoteError if name == "RemoteError" else type(name, (RemoteError,), {})
     error: RemoteError = kind(kernel, name, evalue, traceback)

@@ -105,7 +105,7 @@ def _silence_shown_errors(shell: InteractiveShell) -> Callable[[], None]:
         if not isinstance(value, RemoteError):
             return other(etype, value, tb, tb_offset)
         if getattr(shell, "kernel", None) is None:
-            value.evalue = safe(value.evalue)
+            value.ename, value.evalue = safe(value.ename), safe(value.evalue)
             value.traceback = [safe(line) for line in value.traceback]
         if value.shown:
             shell._last_traceback = value.traceback  # what ipykernel puts into the reply

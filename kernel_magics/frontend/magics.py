@@ -19,9 +19,16 @@ from IPython.display import display
 from IPython.utils.process import arg_split  # type: ignore[attr-defined]
 from traitlets import Integer
 
-from ..errors import BadName, ConnectionFileError, KernelNotFound, NotOwned, RemoteError
+from ..errors import (
+    BadName,
+    ConnectionFileError,
+    KernelNotFound,
+    NotOwned,
+    RemoteError,
+    sendable,
+)
 from .output import LocalIOPub, choose
-from .terminal import safe
+from .terminal import one_line, safe
 
 if TYPE_CHECKING:  # the rest is loaded with the first kernel: loading the extension has to be quick
     from IPython.core.interactiveshell import InteractiveShell
@@ -372,7 +379,8 @@ class KernelMagics(Magics):
             return None
 
         def ask(prompt: str, password: bool) -> str:
-            question = f"[{kernel.name}] {safe(prompt) if local is None else prompt}"
+            prompt = safe(prompt) if local is None else sendable(prompt)
+            question = f"[{kernel.name}] {prompt}"
             return getpass.getpass(question) if password else builtins.input(question)
 
         return ask
@@ -392,7 +400,7 @@ class KernelMagics(Magics):
         number = kernel.look_up_pid()
         pid = f", pid {number}" if number else ""
         silent = "" if kernel.kernel_info else "; it is busy and has not answered yet"
-        about = f"{kernel.language or 'unknown'}{pid}, {where(kernel)}"
+        about = f"{one_line(kernel.language) or 'unknown'}{pid}, {where(kernel)}"
         print(f"{what} {kernel.name} ({about}){silent}")
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from ..errors import ProtocolError, kernel_label
+from ..errors import ProtocolError, kernel_label, remote_error, sendable
 from ..protocol.message import DELIMITER, Message, Part, Session, Signer, pack
 from ..protocol.stream import TextRun, text_of
 from ..wire.frames import send_frames
@@ -267,17 +267,19 @@ class Presenter:
         name = "stderr" if content.get("name") == "stderr" else "stdout"
         text = str(content.get("text", ""))
         stream = getattr(sys, name)
-        stream.write(self._filters[name](text) if self._in_terminal else storable(text))
+        stream.write(self._filters[name](text) if self._in_terminal else sendable(text))
         stream.flush()
 
     def _error(self, content: dict[str, Any]) -> None:
-        ename, evalue, lines = (content.get(k) for k in ("ename", "evalue", "traceback"))
+        ename, evalue = (str(content.get(key) or "") for key in ("ename", "evalue"))
+        lines = content.get("traceback")
         rendered = [str(line) for line in lines] if isinstance(lines, list) else []
+        error = remote_error(self._name, ename, evalue, rendered)
         if self._in_terminal:
-            rendered = [safe(line) for line in rendered]
+            error.traceback = [safe(line) for line in error.traceback]
         # IPython's own last step of showing an error: text in a terminal, a message in a kernel.
         self._shell._showtraceback(
-            type(str(ename), (Exception,), {}), evalue, [kernel_label(self._name), *rendered]
+            type(error), error.evalue, [kernel_label(self._name), *error.traceback]
         )
 
     def _result(self, content: dict[str, Any]) -> None:
@@ -339,11 +341,6 @@ def _raw_parent(shell: InteractiveShell, iopub: LocalIOPub) -> dict[str, Any]:
         )
     )
     return getattr(publisher, "parent_header", None) or {} if untouched else {}
-
-
-def storable(text: str) -> str:
-    """Replace lone surrogates, which no stream can encode."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _bundle(content: dict[str, Any]) -> dict[str, Any]:

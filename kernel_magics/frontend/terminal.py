@@ -22,6 +22,9 @@ LONGEST_SEQUENCE = 32
 """Characters of an unfinished sequence that are kept for the next piece; more is no colour."""
 
 
+LONGEST_NAME = 40
+
+
 class TerminalFilter:
     """Makes one cell's text safe, piece by piece."""
 
@@ -60,6 +63,12 @@ class TerminalFilter:
 def safe(text: str) -> str:
     """Return a text of a kernel, whole, as it may be written to a terminal."""
     return TerminalFilter()(text + "\x1b[0m").removesuffix("\x1b[0m")
+
+
+def one_line(text: str) -> str:
+    """Return a name that somebody else gave, as it may stand in a table: one line, not too long."""
+    text = visible(text)
+    return text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "…"
 
 
 def visible(text: str) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from ..connect.find import FoundKernel
 from ..kernels.kernel import Kernel, KernelState
+from .terminal import one_line
 
 GLYPHS = {
     KernelState.STARTING: ("○", "inherit"),
@@ -22,8 +23,6 @@ GLYPHS = {
     KernelState.DEAD: ("✕", "var(--jp-error-color1, #c62828)"),
     KernelState.DETACHED: ("○", "inherit"),
 }
-
-WIDEST_CODE = 40
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def found_table(found: Sequence[FoundKernel], attached: Sequence[Kernel]) -> Tab
         rows=[
             (
                 each.name,
-                each.info.kernel_name or "-",
+                one_line(each.info.kernel_name) or "-",
                 time.strftime("%Y-%m-%d %H:%M", time.localtime(each.modified)),
                 names.get(each.name, "-"),
             )
@@ -103,13 +102,11 @@ def where(kernel: Kernel) -> str:
 
 def _row(kernel: Kernel) -> tuple[str, ...]:
     code = kernel.code_running
-    first_line = "-" if code is None else code.strip().partition("\n")[0]
-    if len(first_line) > WIDEST_CODE:
-        first_line = first_line[: WIDEST_CODE - 1] + "…"
+    first_line = "-" if code is None else one_line(code.strip().partition("\n")[0])
     return (
         f"{GLYPHS[kernel.state][0]} {kernel.state.value}",
         kernel.name,
-        kernel.language or "-",
+        one_line(kernel.language) or "-",
         where(kernel),
         str(kernel.pid or "-"),
         first_line if kernel.finding is None else kernel.finding.reason,

@@ -169,6 +169,15 @@ class Execution:
         """When the kernel began to run the code, by its own clock; None before it has said so."""
         self.interrupted_early = False
         """It was interrupted before the kernel was known to have begun."""
+        self._questions = 0  # of the kernel, and answers to them; each is counted by one thread
+        self._answers = 0
+        self._gap = False  # the connection was lost while this ran, and that was not said yet
+        self._gap_said = False
+
+    @property
+    def asks(self) -> bool:
+        """The kernel waits for an answer, so that nothing is to be heard from it."""
+        return self._questions > self._answers
 
     def interrupt(self) -> None:
         """Interrupt the kernel, if this cell still runs."""
@@ -242,12 +251,11 @@ class Execution:
         if message.type == "execute_input":
             self.begun = message.date
         try:
-            self._take(self._state.receive(message, now))
+            events = self._state.receive(message, now)
         except ProtocolError as error:
-            if message.type == "execute_reply":
-                self.fail(error)  # there will be no other
-            else:
-                self.odd(error)
+            self.odd(error)
+        else:
+            self._take(events)
 
     def tick(self, now: float) -> None:
         """Let time pass."""
@@ -264,6 +272,16 @@ class Execution:
         """The question that :meth:`Controls.settle` was asked has been answered."""
         passed = check is protocol.Check.FENCE
         self._take(self._state.fence_passed() if passed else self._state.overtaken())
+
+    def lost_touch(self) -> None:
+        """The connection closed: what the kernel says now may never arrive."""
+        self._gap = self.sent
+
+    def back_in_touch(self) -> None:
+        """The same kernel answers again."""
+        if self._gap:
+            self._gap, self._gap_said = False, True
+            self.notice("was out of reach for a moment; output may be missing")
 
     def missed(self, now: float) -> None:
         """It was over before the connection came back, and what said so was lost."""
@@ -299,24 +317,21 @@ class Execution:
                         self._events.put(message)
                 case protocol.Prompt():
                     if self._attended:
+                        self._questions += 1
                         self._events.put(event)
                     else:
                         self._controls.answer(END_OF_INPUT)
                 case protocol.Check():
                     self._controls.settle(event, self)
                 case protocol.Finished():
-                    if not event.complete:
+                    self.back_in_touch()  # it may end on a connection that is not proved yet
+                    if not (event.complete or self._gap_said):
                         self.notice(
                             "never said that this cell was over; some output may be missing"
                         )
-                    self._end(_Ended(event, None))
+                    self._end(_Ended(event, event.problem))
 
     def _may_be_shown(self, message: Message) -> bool:
-        try:
-            message.check()
-        except ProtocolError as error:
-            self.odd(error)
-            return False
         if self._text is None or self._text.passes(message):
             return True
         if not self._text_noticed:
@@ -367,6 +382,12 @@ class Execution:
         return max(0.0, min(0.5, deadline - time.monotonic()))
 
     def _answer(self, prompt: protocol.Prompt, ask: Ask | None, ctrl_c: CtrlC) -> None:
+        try:
+            self._ask(prompt, ask, ctrl_c)
+        finally:
+            self._answers += 1
+
+    def _ask(self, prompt: protocol.Prompt, ask: Ask | None, ctrl_c: CtrlC) -> None:
         if ask is None:
             self._controls.answer(END_OF_INPUT)
             return

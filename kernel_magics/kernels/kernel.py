@@ -144,8 +144,14 @@ class Kernel:
         self._requests: dict[str, Callable[[Message], None]] = {}
         self._answers: dict[str, Future[Message]] = {}  # of those that somebody waits for
         self._fences: dict[str, Execution] = {}
+        self._unsent: list[Message] = []  # answers to prompts, for when it is in reach again
+        self._interrupting = False  # asked to, and no word yet that it was done
         self._interrupted = ""  # when it was interrupted last, by its own clock
         self._silence = Silence()
+        self._unproved = Silence()  # while cells wait for the proof
+        self._status_seen = False  # of any cell there, over this connection
+        self._untold = ""  # what the next cell's user has to know
+        self._restarting = False  # by ourselves, so that nobody need be told
         self._timer: Timer | None = None
 
     def __repr__(self) -> str:
@@ -298,7 +304,7 @@ class Kernel:
     def answer(self, value: str) -> None:
         """Answer the kernel's open prompt."""
         message = self._session.message("input_reply", {"value": value})
-        self.reactor.post(lambda: self._send_if_up("stdin", message))
+        self.reactor.post(partial(self._answer, message))
 
     def restart(self) -> None:
         """Restart the process and wait until the new one is proved.
@@ -329,7 +335,7 @@ class Kernel:
             self.owned.shutdown()
         elif self.alive:
             request = self._session.message("shutdown_request", {"restart": False})
-            self.reactor.post(lambda: self._send_if_up("control", request))
+            self.reactor.post(partial(self._send_if_up, "control", request))
             # Not every kernel replies (IRkernel does not), but each closes its connection.
             ended = self._down.wait(SHUTDOWN_PATIENCE)
         self.close()
@@ -365,15 +371,21 @@ class Kernel:
         elif self._link.state is LinkState.UP:
             self._send(execution)
         else:
+            if not self._waiting:
+                self._unproved.expect(self.reactor.now)
             self._waiting.append(execution)
+            self._tick_later()
 
     def _torn(self, execution: Execution) -> None:
-        """An exception of a signal handler struck while it was sent: part of a message may be out."""
+        """A signal handler's exception struck while it was sent: part of a message may be out."""
         if not execution.sent:
-            execution.fail(Aborted(self.name, "it was interrupted before it was sent"))
-            self._executions.pop(execution.request.msg_id, None)
+            self._not_sent(execution)
         if self._link.state is LinkState.UP:
             self._link.lost("a message was torn in two")
+
+    def _not_sent(self, execution: Execution) -> None:
+        execution.fail(Aborted(self.name, "it was interrupted before it was sent"))
+        self._finished(execution)
 
     def _send(self, execution: Execution) -> None:
         if self._running is None:
@@ -381,8 +393,16 @@ class Kernel:
         execution.sent = True
         self._running = self._running or execution
         self._link.send("shell", execution.request)
-        if self._timer is None:
-            self._timer = self.reactor.call_later(TICK, self._tick)
+        if self._untold:
+            execution.notice(self._untold)
+            self._untold = ""
+        self._tick_later()
+
+    def _answer(self, message: Message) -> None:
+        if self._link.state is LinkState.UP:
+            self._link.send("stdin", message)
+        else:
+            self._unsent.append(message)
 
     def _send_if_up(self, channel: Channel, message: Message) -> None:
         if self._link.state is LinkState.UP:
@@ -401,9 +421,10 @@ class Kernel:
             self._link.send(channel, message)
 
     def _interrupt(self) -> None:
-        for execution in self._waiting:
-            execution.fail(Aborted(self.name, "it was interrupted before it was sent"))
-        self._waiting.clear()
+        waiting, self._waiting = self._waiting, []
+        for execution in waiting:
+            self._not_sent(execution)
+        self._interrupting = True
         self._interrupted = ""
         if self.owned is not None and self.owned.interrupt():
             self._was_interrupted(datetime.now(UTC).isoformat())
@@ -414,6 +435,7 @@ class Kernel:
 
     def _was_interrupted(self, date: str) -> None:
         self._nudge()
+        self._interrupting = False
         self._interrupted = date
         for execution in self._unfinished():
             self._interrupt_again_if_early(execution)
@@ -433,6 +455,10 @@ class Kernel:
         message."""
         self._ask("shell", "kernel_info_request", lambda _: None)
 
+    def _tick_later(self) -> None:
+        if self._timer is None:
+            self._timer = self.reactor.call_later(TICK, self._tick)
+
     def _tick(self) -> None:
         self._timer = None
         for execution in self._unfinished():
@@ -443,11 +469,32 @@ class Kernel:
         running = [each for each in self._executions.values() if each.sent]
         if running and self._link.state is LinkState.UP:
             self._listen_to_silence(running)
-        if running:
-            self._timer = self.reactor.call_later(TICK, self._tick)
+        if self._waiting:
+            self._wait_for_proof()
+        if running or self._waiting:
+            self._tick_later()
+
+    def _wait_for_proof(self) -> None:
+        lasts = self._unproved.lasts(self.reactor.now)
+        for execution in list(self._waiting):
+            limit = execution.limits.unresponsive_after
+            if limit is not None and lasts >= limit:
+                self._waiting.remove(execution)
+                reason = f"has not answered for {lasts:.0f} s"
+                execution.fail(KernelUnresponsive(self.name, reason, may_have_run=False))
+                self._finished(execution)
+        if self._unproved.notice_is_due(self.reactor.now):
+            for execution in self._waiting:
+                execution.notice(
+                    f"has not answered for {lasts:.0f} s, as kernels do that run somebody else's "
+                    "cell; this one has not been sent. Ctrl-C takes it back"
+                )
 
     def _listen_to_silence(self, running: list[Execution]) -> None:
         now = self.reactor.now
+        if any(execution.asks for execution in running):
+            self._silence.expect(now)  # it waits for the user
+            return
         if self._silence.ping_is_due(now):
             self._link.ping()
         lasts = self._silence.lasts(now)
@@ -515,19 +562,27 @@ class Kernel:
         waited_through_loss = self._state is KernelState.LOST
         self._state = KernelState.IDLE if proof.shell_answers else KernelState.BUSY
         self._fences.clear()
+        self._status_seen = False
         if finding is not None and finding.verdict is Verdict.RESUMED:
-            self._tell_unfinished("was out of reach for a moment; output may be missing")
             # In order: whatever was sent before this is over when this is answered.
             sent = [each for each in self._unfinished() if each.sent]
+            for execution in sent:
+                execution.back_in_touch()
             self._ask("shell", "kernel_info_request", lambda _: self._missed(sent))
-        elif finding is not None and waited_through_loss:
+            for answer in self._unsent:
+                self._link.send("stdin", answer)
+            if self._interrupting and sent:
+                self._interrupt()  # the first may have gone the way of the connection
+        elif finding is not None and waited_through_loss and self._executions:
             self._fail_all(
                 lambda may_have_run: KernelRestarted(
                     self.name, finding.reason, may_have_run=may_have_run
                 )
             )
-        elif finding is not None:
-            self._tell_unfinished("is another process than before: its variables are gone")
+        elif finding is not None and not self._restarting:
+            self._untold = "is another process than before: its variables are gone"
+        self._unsent.clear()
+        self._restarting = False
         if not proof.shell_answers:
             self._ask("shell", "kernel_info_request", self._shell_answered)
         self._ask("control", "usage_request", self._note_usage)
@@ -559,6 +614,8 @@ class Kernel:
         self._state = KernelState.LOST
         self._down.set()
         self._forget_requests()
+        for execution in self._unfinished():
+            execution.lost_touch()
 
     def link_gone(self, finding: Finding) -> None:
         """It is dead: everything that was asked of it ends now."""
@@ -601,6 +658,7 @@ class Kernel:
 
     def _suspend(self, error: type[KernelGone], reason: str) -> None:
         """Before we end the process ourselves: its cells end by that, not as died."""
+        self._restarting = error is KernelRestarted
         self._link.close()
         self._state = KernelState.STARTING
         self._fail_all(lambda may_have_run: error(self.name, reason, may_have_run=may_have_run))
@@ -625,10 +683,6 @@ class Kernel:
 
     def _unfinished(self) -> list[Execution]:
         return list(self._executions.values())
-
-    def _tell_unfinished(self, text: str) -> None:
-        for execution in self._unfinished():
-            execution.notice(text)
 
     def _fail_all(self, error: Callable[[bool], KernelMagicsError]) -> None:
         self._waiting.clear()
@@ -655,6 +709,7 @@ class Kernel:
                 fence.settled(Check.FENCE)
         elif message.parent_type == "execute_request":
             # Only cells count: a kernel also says busy and idle around our own small questions.
+            self._status_seen = True
             busy = content.get("execution_state") == "busy"
             self._state = KernelState.BUSY if busy else KernelState.IDLE
 
@@ -663,7 +718,8 @@ class Kernel:
             execution.missed(self.reactor.now)
 
     def _shell_answered(self, _: Message) -> None:
-        if self._running is None and self._state is KernelState.BUSY:
+        # What a kernel says of its cells counts for more, whichever of the two is heard first.
+        if self._running is None and self._state is KernelState.BUSY and not self._status_seen:
             self._state = KernelState.IDLE
 
     def _note_usage(self, reply: Message) -> None:

@@ -37,6 +37,8 @@ class LinkState(Enum):
     UNPROVED = "unproved"
     """Connected to something that is silent: a busy kernel, most likely. Nothing is sent to it."""
     UP = "up"
+    CLOSING = "closing"
+    """Half closed: what comes is taken, and nothing more is sent."""
 
 
 class Owner(Protocol):
@@ -138,6 +140,16 @@ class Link:
 
     # The transport's listener.
 
+    def connected(self) -> None:
+        """The proof counts only once all channels are there, whichever of them gave it."""
+        if self._proof is not None and self._proof.done:
+            self._proved(self._proof)
+
+    def closing(self) -> None:
+        """Send nothing more, before it is known what that means."""
+        if self.state is LinkState.UP:
+            self.state = LinkState.CLOSING
+
     def pong(self) -> None:
         """Pass it on."""
         self._owner.link_pong()
@@ -147,7 +159,7 @@ class Link:
         proof = self._proof
         if proof is not None:
             proof.receive(channel, message)
-            if proof.done:
+            if proof.done and self._transport and self._transport.state is State.CONNECTED:
                 self._proved(proof)
         self._owner.link_message(channel, message)
 
@@ -160,7 +172,7 @@ class Link:
 
     def lost(self, reason: str) -> None:
         """Open the connection again, or give up."""
-        was_up = self.state is LinkState.UP
+        was_up = self.state in (LinkState.UP, LinkState.CLOSING)
         self._drop_transport()
         if was_up:
             self.state = LinkState.CONNECTING

@@ -114,6 +114,7 @@ class KernelPool:
         from ..connect.find import find
         from .kernel import Kernel
 
+        self._leave_parent()
         wanted = os.fspath(what)
         info = find(wanted)
         own: ConnectionInfo | None = None
@@ -155,6 +156,7 @@ class KernelPool:
         """
         from ..connect.launch import LaunchOptions, Lifecycle, OwnedKernel
 
+        self._leave_parent()
         options = options or LaunchOptions()
         with self._lock:
             self._io()
@@ -220,6 +222,13 @@ class KernelPool:
         reactor.close()
         if lifecycle is not None:
             lifecycle.close()
+
+    def _leave_parent(self) -> None:
+        """In a process forked from the one that used the pool: forget what is the parent's."""
+        if self._reactor is not None and self._reactor.is_foreign:
+            self._lock = threading.RLock()  # somebody there may have held it
+            self._kernels, self._aliases, self._starting = {}, {}, set()
+            self.last = self._reactor = self._lifecycle = None
 
     def _io(self) -> Reactor:
         if self._reactor is None:

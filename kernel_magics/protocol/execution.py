@@ -77,16 +77,18 @@ class Check(Enum):
 class Finished:
     """The request is over.
 
-    ``status`` is ``"ok"``, ``"error"``, ``"aborted"`` or ``"lost"`` (idle, but never a reply).
-    ``reply`` is the reply's content. ``complete`` is False when idle was never seen, so that output
-    may be missing. ``explained`` is True when the outputs say what failed: with an ``error``
-    message, or with text on stderr, as IPython does for a mistyped magic and tslab for everything.
+    ``status`` is ``"ok"``, ``"error"``, ``"aborted"`` or ``"lost"`` (idle, but never a reply that
+    could be read; ``problem`` says what was wrong with one that could not). ``reply`` is the
+    reply's content. ``complete`` is False when idle was never seen, so that output may be missing.
+    ``explained`` is True when the outputs say what failed: with an ``error`` message, or with text
+    on stderr, as IPython does for a mistyped magic and tslab for everything.
     """
 
     status: str
     reply: dict[str, Any]
     complete: bool = True
     explained: bool = False
+    problem: ProtocolError | None = None
 
 
 Event = Output | Prompt | Check | Finished
@@ -112,6 +114,7 @@ class Execution:
         self._heard = now
         self._asked: float | None = None
         self._missed_at: float | None = None
+        self._problem: ProtocolError | None = None
         self._error: Message | None = None
         self._explained = False
 
@@ -119,17 +122,15 @@ class Execution:
         """Take one message whose parent is this request; return what it means.
 
         Raises:
-            ProtocolError: the message belongs to another request, or its content is not what its
-                type demands.
+            ProtocolError: the message belongs to another request, or cannot be read. It changes
+                nothing then.
         """
         if message.parent_id != self.msg_id:
             raise ProtocolError(f"{message.type} belongs to {message.parent_id}, not {self.msg_id}")
         self._heard = now
         match message.type:
             case "execute_reply":
-                if self._reply is None:  # else the first one counted
-                    self._status = _status(message.content)
-                    self._reply = message.content
+                self._take_reply(message)
                 return self._finish_if_over()
             case "status":
                 self._idle = self._idle or message.content.get("execution_state") == "idle"
@@ -139,6 +140,8 @@ class Execution:
                 return [Prompt(str(content.get("prompt", "")), bool(content.get("password")))]
             case kind if kind in NOT_OUTPUT:
                 return []
+        message.check()
+        match message.type:
             case "error":
                 self._error, self._explained = message, True
             case "stream" if not self._explained:
@@ -146,6 +149,15 @@ class Execution:
                 self._explained = piece is not None and piece[0] == "stderr"
         # Also after the end: a thread that the cell started may still print.
         return [Output(message)]
+
+    def _take_reply(self, message: Message) -> None:
+        if self._reply is not None:
+            return  # the first one counted
+        try:
+            self._status, self._reply = _status(message.content), message.content
+        except ProtocolError as error:
+            # It is the reply, and there will be no other; outputs may still be under way.
+            self._status, self._reply, self._problem = "lost", {}, error
 
     def tick(self, now: float) -> list[Event]:
         """Return what the passing of time means: a question to settle, or an end without idle."""
@@ -198,14 +210,11 @@ class Execution:
         self.done = True
         reply = dict(self._reply or {})
         if self._status == "error" and self._error is not None:
-            try:
-                shown = self._error.content
-            except ProtocolError:
-                shown = {}
+            shown = self._error.content
             # tslab replies without a name; xeus-python's reply has fewer lines than its message.
             for field in ("ename", "evalue", "traceback"):
                 reply[field] = reply.get(field) or shown.get(field)
-        return Finished(self._status, reply, complete, self._explained)
+        return Finished(self._status, reply, complete, self._explained, self._problem)
 
 
 def _status(reply: dict[str, Any]) -> str:

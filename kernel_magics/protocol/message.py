@@ -15,6 +15,7 @@ import hmac
 import itertools
 import json
 import os
+import re
 import secrets
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -40,6 +41,11 @@ HEADER_LIMIT = 64 * 1024
 
 FULL_CHECK = 1024 * 1024
 """Bytes of content up to which it is unpacked before it is passed on."""
+
+LONGEST_BLANK = 64
+"""Bytes of blanks before a value that are looked at when a content is not unpacked."""
+
+_VALUE_BEGINS = re.compile(rb"[:\[,]\s*-?\Z")
 
 FRAMES_LIMIT = 10_000
 """Frames of one message: each buffer is one, and each costs some microseconds."""
@@ -158,32 +164,38 @@ class Message:
         return other
 
     def check(self) -> None:
-        """Make sure that the content can be passed on: whoever gets it will take it for JSON.
+        """Make sure that metadata and content can be passed on: whoever gets them takes them for
+        JSON.
 
-        Small contents are unpacked. Of large ones, which would be copied twice by that, only the
-        ends and the encoding are looked at.
+        Small ones are unpacked. Of large ones, which would be copied twice by that, only the ends
+        and the encoding are looked at.
 
         Raises:
-            ProtocolError: it is not what it should be.
+            ProtocolError: they are not what they should be.
         """
-        packed = self.parts[3]
+        for index, name in ((2, "metadata"), (3, "content")):
+            if self.parts[index] != b"{}":
+                self._check_part(index, name)
+
+    def _check_part(self, index: int, name: str) -> None:
+        packed = self.parts[index]
         if not packed.isascii():
             decoder = codecs.getincrementaldecoder("utf-8")()
             try:
                 for start in range(0, len(packed), FULL_CHECK):
                     decoder.decode(packed[start : start + FULL_CHECK])
             except UnicodeDecodeError:
-                raise ProtocolError(f"{self.type}: content is not UTF-8") from None
+                raise ProtocolError(f"{self.type}: {name} is not UTF-8") from None
         if len(packed) > FULL_CHECK:
             if not (packed.startswith(b"{") and packed.endswith(b"}")):
-                raise ProtocolError(f"{self.type}: content is not an object")
-            return
-        _ = self.content
-        if b"NaN" in packed or b"Infinity" in packed:
+                raise ProtocolError(f"{self.type}: {name} is not an object")
+        else:
+            getattr(self, name)
+        if _may_hold_constant(packed):
             try:
                 json.loads(packed, parse_constant=_refuse)
             except ValueError as error:
-                raise ProtocolError(f"{self.type}: content holds {error}") from None
+                raise ProtocolError(f"{self.type}: {name} is not JSON ({error})") from None
 
     @property
     def nbytes(self) -> int:
@@ -220,8 +232,12 @@ def parse(parts: Sequence[bytes]) -> Message:
         raise MessageRejected("a header that is not JSON") from None
     if not isinstance(header, dict):
         raise MessageRejected("a header that is not an object")
-    if not (isinstance(header.get("msg_type"), str) and isinstance(header.get("msg_id"), str)):
+    kind = header.get("msg_type")
+    if not (isinstance(kind, str) and isinstance(header.get("msg_id"), str)):
         raise MessageRejected("a header without msg_id and msg_type")
+    if not kind.isascii():
+        # It becomes an iopub topic, which a lone surrogate cannot.
+        header["msg_type"] = kind.encode("utf-8", "replace").decode()
     return Message(header, parent, parts[:4], parts[4:])
 
 
@@ -339,8 +355,22 @@ class Session:
         return [header, packed_parent, metadata, body, *message.buffers]
 
 
+def _may_hold_constant(packed: bytes) -> bool:
+    """Whether NaN or Infinity, which Python reads and nobody else, may stand there as a value.
+
+    Quick, also with 200 MB of base64, in which the letters occur by chance.
+    """
+    for word in (b"NaN", b"Infinity"):
+        position = packed.find(word)
+        while position >= 0:
+            if _VALUE_BEGINS.search(packed, max(0, position - LONGEST_BLANK), position):
+                return True
+            position = packed.find(word, position + 1)
+    return False
+
+
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant}, which is no JSON")
+    raise ValueError(f"it holds {constant}")
 
 
 def _text(value: object) -> str:

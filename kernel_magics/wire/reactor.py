@@ -122,7 +122,7 @@ class Reactor:
             self._wake()
 
     def run_or_post(self, callback: Callback) -> None:
-        """Run ``callback`` here and now if the I/O thread sleeps and nothing waits for it, or post it.
+        """Run ``callback`` here and now if the I/O thread sleeps and owes nothing, or post it.
 
         That saves the hand-over to the thread, a seventh of the way to a kernel and back. An
         exception is passed on: one that a signal handler raises may strike between any two steps.

@@ -24,7 +24,8 @@ class State(Enum):
     NEW = "new"
     CONNECTING = "connecting"
     CONNECTED = "connected"
-    """Somebody who speaks the wire's protocol is there; whether it is the kernel is not proved."""
+    """On all channels is somebody who speaks the wire's protocol; whether it is the kernel is not
+    proved."""
     LOST = "lost"
     CLOSED = "closed"
 
@@ -37,6 +38,12 @@ class Listener(Protocol):
 
     def rejected(self, channel: Channel, error: MessageRejected) -> None:
         """Bytes that are no message of this kernel."""
+
+    def connected(self) -> None:
+        """The state is ``CONNECTED`` now; messages may have been received before."""
+
+    def closing(self) -> None:
+        """A channel has closed. What the others still bring is delivered, then ``lost`` follows."""
 
     def pong(self) -> None:
         """The answer to a ping: somebody's process runs there. Proves nothing else."""

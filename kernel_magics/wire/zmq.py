@@ -29,8 +29,9 @@ CHANNELS: dict[Channel, int] = {
     "stdin": zmq.DEALER,
 }
 
-MONITORED: tuple[Channel, ...] = ("shell", "iopub")
-"""Both: after a kill shell closes at once, while iopub still has output in flight."""
+CLOSE_TOGETHER: frozenset[Channel] = frozenset({"shell", "iopub"})
+"""When both of these are closed the kernel is gone: after a kill shell closes at once, while iopub
+still has output in flight."""
 
 GONE = (
     zmq.EVENT_CLOSED
@@ -88,6 +89,7 @@ class ZmqTransport:
         self._heartbeat: zmq.Socket[bytes] | None = None
         self._listener: Listener | None = None
         self._state = State.NEW
+        self._there: set[Channel] = set()
         self._gone: set[Channel] = set()
         self._traffic = 0
         self._lost_as = ""
@@ -115,10 +117,11 @@ class ZmqTransport:
             self._configure(sock)
             if kind == zmq.SUB:
                 sock.subscribe(b"")
-            if channel in MONITORED:
-                monitor = sock.get_monitor_socket(GONE | zmq.EVENT_HANDSHAKE_SUCCEEDED)
-                self._monitors[channel] = monitor
-                self._reactor.watch(monitor, partial(self._monitored, channel, monitor))
+            # Each of them: firewalls forget the connection that is not used, and a prompt or an
+            # interrupt would go nowhere without a word.
+            monitor = sock.get_monitor_socket(GONE | zmq.EVENT_HANDSHAKE_SUCCEEDED)
+            self._monitors[channel] = monitor
+            self._reactor.watch(monitor, partial(self._monitored, channel, monitor))
             sock.connect(self._endpoints.urls[channel])
             self._reactor.watch(sock, self._reader(channel, sock))
 
@@ -166,10 +169,9 @@ class ZmqTransport:
             self._heartbeat = None
         for monitor in self._monitors.values():
             self._reactor.unwatch(monitor)
-        for channel, sock in self._sockets.items():
+        for sock in self._sockets.values():
             self._reactor.unwatch(sock)
-            if channel in self._monitors:
-                sock.disable_monitor()
+            sock.disable_monitor()
             sock.close(linger=0)
         for monitor in self._monitors.values():
             monitor.close(linger=0)
@@ -234,18 +236,24 @@ class ZmqTransport:
         while not monitor.closed and monitor.poll(0):
             event = recv_monitor_message(monitor)["event"]
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED and self._is_open():
-                self._state = State.CONNECTED
+                self._there.add(channel)
+                if self._there.issuperset(CHANNELS):
+                    self._state = State.CONNECTED
+                    assert self._listener is not None
+                    self._listener.connected()
             elif event & GONE and self._is_open():
                 if not self._gone:
                     self._lost_as = _reason(event, connected=self._state is State.CONNECTED)
                     log.debug("= %s %s", channel, self._lost_as)
+                    assert self._listener is not None
+                    self._listener.closing()
                 self._gone.add(channel)
                 self._settle()
         return False
 
     def _settle(self) -> None:
         """Report the loss once nothing more can come."""
-        if self._state is State.CONNECTING or self._gone.issuperset(MONITORED):
+        if self._state is State.CONNECTING or self._gone >= CLOSE_TOGETHER:
             # The closing of a connection is told after the last bytes that came over it.
             self._reactor.soon(self._report_loss)
         else:

@@ -1,13 +1,14 @@
 """The extension in real hosts; here what these tests share: a notebook with a kernel attached.
 
-Each module makes ``desk`` its own by ``desk = frontend.desk``: one notebook for all its tests that
-do it no harm, once on the newest versions and once on the floors, the other kernel of the same age.
+Each module makes these fixtures its own by ``desk, lasting_desk = frontend.desk, ...``: one
+notebook for all its tests that do it no harm, once on the newest versions and once on the floors,
+the other kernel being of the same age.
 """
 
 import ast
 import uuid
 from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -27,6 +28,8 @@ LOAD = "%load_ext kernel_magics"
 Age = Literal["newest", "floor"]
 
 AGES: tuple[Age, ...] = ("newest", "floor")
+NEWEST_FIRST = ["newest", pytest.param("floor", marks=pytest.mark.full)]
+"""For long tests, of which the floor's belong to the full tier."""
 
 SEND = """\
 def send(msg_type, content, metadata=None, buffers=()):
@@ -68,6 +71,17 @@ class Desk:
     def start(self, code: str, *options: str, kernel: str = "k", **how: Any) -> CellRun:
         """Send a cell headed ``%%remote`` and return at once."""
         return self.host.start(remotely(code, *options, kernel=kernel), **how)
+
+    def begin(self, code: str, *, first: str = "", kernel: str = "k") -> CellRun:
+        """Send a remote cell that begins with ``begun``; return once ``code`` certainly runs.
+
+        An interrupt that strikes while ipykernel still publishes may get lost in there.
+        """
+        mark = self.sandbox.work / f"begun-{uuid.uuid4().hex[:8]}"
+        told = f"print('begun', flush=True); open({str(mark)!r}, 'w').close()"
+        run = self.start("\n".join(filter(None, [first, told, code])), kernel=kernel)
+        self.host.wait_for(lambda: mark.exists() and "begun" in run.stdout, what=lambda: f"{run}")
+        return run
 
     def value(self, expression: str) -> Any:
         """What an expression is worth in the notebook: a literal, parsed."""
@@ -135,18 +149,60 @@ def lasting_sandbox(run_folder: Path) -> Generator[Sandbox]:
         sandbox.remove()
 
 
-@pytest.fixture(scope="module", params=AGES)
-def desk(run_folder: Path, request: pytest.FixtureRequest) -> Generator[Desk]:
-    """One for all tests of a module that do it no harm, on the newest versions and the floors."""
+class LastingDesk:
+    """A desk for many tests, as long as none of them leaves it in disorder."""
+
+    def __init__(self, sandbox: Sandbox, age: Age) -> None:
+        self.age = age
+        self._desk: Desk | None = Desk(sandbox, age)
+
+    @contextmanager
+    def borrowed(self, spare: Sandbox) -> Generator[Desk]:
+        """It, or once it has been spoilt a new one each time: one failure shall not cause more."""
+        if self._desk is None:
+            with Desk(spare, self.age) as desk:
+                yield desk
+            return
+        yield self._desk
+        try:
+            if self._desk.host.run(TIDY, timeout=5.0).result == "True":
+                return
+        except (TimeoutError, RuntimeError):
+            pass
+        self.close()
+
+    def close(self) -> None:
+        if self._desk is not None:
+            self._desk.close()
+            self._desk = None
+
+
+TIDY = "[(k.name, k.state.value) for k in __import__('kernel_magics').pool] == [('k', 'idle')]"
+
+
+def _lasting_desk(run_folder: Path, request: pytest.FixtureRequest) -> Generator[LastingDesk]:
+    """One for all tests of a module that do it no harm."""
     age: Age = request.param
-    with lasting_sandbox(run_folder) as sandbox, Desk(sandbox, age) as desk:
+    with lasting_sandbox(run_folder) as sandbox, closing(LastingDesk(sandbox, age)) as desk:
+        yield desk
+
+
+lasting_desk = pytest.fixture(scope="module", params=AGES)(_lasting_desk)
+lasting_desk_newest_first = pytest.fixture(scope="module", params=NEWEST_FIRST)(_lasting_desk)
+
+
+@pytest.fixture
+def desk(lasting_desk: LastingDesk, sandbox: Sandbox) -> Generator[Desk]:
+    """A test's turn at the desk."""
+    with lasting_desk.borrowed(sandbox) as desk:
         yield desk
 
 
 @pytest.fixture
-def new_desk(sandbox: Sandbox, closing: ExitStack) -> Callable[..., Desk]:
+def new_desk(sandbox: Sandbox, request: pytest.FixtureRequest) -> Callable[..., Desk]:
     """Make desks of a test's own, which it may harm: ``new_desk(age="newest")``."""
-    return lambda *args, **options: closing.enter_context(Desk(sandbox, *args, **options))
+    opened: ExitStack = request.getfixturevalue("closing")
+    return lambda *args, **options: opened.enter_context(Desk(sandbox, *args, **options))
 
 
 def terminal_with(terminal: TerminalHost, kernel: HandKernel | FakeKernel | None) -> TerminalHost:
@@ -224,6 +280,7 @@ def begun(desk: Desk, run: CellRun, word: str = "begun") -> None:
 __all__ = [
     "AGES",
     "LOAD",
+    "NEWEST_FIRST",
     "SEND",
     "Age",
     "Desk",
@@ -233,6 +290,8 @@ __all__ = [
     "error_lines",
     "joined",
     "kinds",
+    "lasting_desk",
+    "lasting_desk_newest_first",
     "new_desk",
     "plain",
     "remotely",

@@ -8,7 +8,17 @@ import psutil
 import pytest
 
 from tests import frontend
-from tests.frontend import AGES, Age, Desk, begun, error_lines, remotely, terminal_with, transcript
+from tests.frontend import (
+    NEWEST_FIRST,
+    Age,
+    Desk,
+    begun,
+    error_lines,
+    remotely,
+    terminal_with,
+    transcript,
+)
+from tests.support import parts
 from tests.support.hosts import TerminalHost
 from tests.support.kernels import HandKernel
 
@@ -28,7 +38,7 @@ os._exit(0)"""
 SHOWN = "".join(f"{i}\n" for i in range(20)) + "begun\n"
 
 
-@pytest.fixture(params=AGES)
+@pytest.fixture(params=NEWEST_FIRST)
 def desk(
     request: pytest.FixtureRequest, new_desk: Callable[..., Desk], shared_kernel: HandKernel
 ) -> Desk:
@@ -129,7 +139,7 @@ def test_cells_that_wait_behind_a_dead_kernel_s_are_not_sent(desk: Desk, tmp_pat
 # In a terminal.
 
 
-@pytest.fixture(params=AGES)
+@pytest.fixture(params=NEWEST_FIRST)
 def terminal(
     request: pytest.FixtureRequest,
     terminal_host: Callable[..., TerminalHost],
@@ -138,14 +148,16 @@ def terminal(
     """With a kernel attached as ``other``."""
     python = None
     if request.param == "floor":
-        frontend.parts.require("floor")
-        python = frontend.parts.floor_python()
+        parts.require("floor")
+        python = parts.floor_python()
     terminal = terminal_with(terminal_host(python=python), None)
     terminal.run(f"%kernel_attach {shared_kernel.connection_file} --name other")
     return terminal
 
 
-@pytest.mark.parametrize("how", ["killed", "ends itself", "restarted"])
+@pytest.mark.parametrize(
+    "how", ["killed", "restarted", pytest.param("ends itself", marks=pytest.mark.full)]
+)
 def test_a_terminal_s_cell_ends_with_an_attached_kernel(
     terminal: TerminalHost, hand_kernel: Callable[..., HandKernel], tmp_path: Path, how: str
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests import frontend
-from tests.frontend import AGES, LOAD, Age, Desk, kinds, terminal_with
+from tests.frontend import LOAD, NEWEST_FIRST, Age, Desk, kinds, terminal_with
 from tests.support import parts
 from tests.support.hosts import KernelHost, TerminalHost
 from tests.support.kernels import HandKernel
@@ -67,7 +67,7 @@ def seen(desk: Desk) -> dict[str, Any]:
     return answer
 
 
-@pytest.fixture(params=AGES)
+@pytest.fixture(params=NEWEST_FIRST)
 def desk(request: pytest.FixtureRequest, new_desk: Callable[..., Desk]) -> Desk:
     age: Age = request.param
     return new_desk(age)
@@ -151,7 +151,7 @@ def remote(line): print('their line', line)
 def remote(line, cell): print('their cell', line, cell.strip())"""
 
 
-@pytest.mark.parametrize("age", AGES)
+@pytest.mark.parametrize("age", NEWEST_FIRST)
 def test_a_magic_of_somebody_else_is_replaced_with_a_warning_and_restored(
     kernel_host: Callable[..., KernelHost], shared_kernel: HandKernel, age: Age
 ) -> None:
@@ -194,7 +194,7 @@ for cell in [
 """
 
 
-@pytest.mark.parametrize("age", AGES)
+@pytest.mark.parametrize("age", NEWEST_FIRST)
 def test_it_works_in_a_bare_shell(sandbox: Sandbox, shared_kernel: HandKernel, age: Age) -> None:
     if age == "floor":
         parts.require("floor")
@@ -212,7 +212,7 @@ def test_it_works_in_a_bare_shell(sandbox: Sandbox, shared_kernel: HandKernel, a
     assert "ZeroDivisionError: division by zero" in frontend.plain(done.stdout)
 
 
-@pytest.mark.parametrize("age", AGES)
+@pytest.mark.parametrize("age", NEWEST_FIRST)
 def test_it_loads_and_unloads_in_a_terminal(
     terminal_host: Callable[..., TerminalHost], shared_kernel: HandKernel, age: Age
 ) -> None:

@@ -17,7 +17,7 @@ from tests.support.hosts import CellRun, TerminalHost, run_notebook
 from tests.support.kernels import HandKernel
 from tests.support.sandbox import Sandbox
 
-desk = frontend.desk
+desk, lasting_desk = frontend.desk, frontend.lasting_desk_newest_first
 
 full = pytest.mark.full
 LINES = pytest.mark.parametrize("lines", [5_000, pytest.param(20_000, marks=full)])

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,11 +23,11 @@ from tests.frontend import (
 )
 from tests.support import steps
 from tests.support.fake import FakeKernel, Request
-from tests.support.hosts import TerminalHost
+from tests.support.hosts import CellRun, TerminalHost
 from tests.support.kernels import HandKernel
 from tests.support.sandbox import Sandbox
 
-desk = frontend.desk
+desk, lasting_desk = frontend.desk, frontend.lasting_desk_newest_first
 new_desk = frontend.new_desk
 
 WITHIN = 1.0
@@ -46,7 +47,7 @@ STOPPED = ("KeyboardInterrupt", "CancelledError")
 CELLS = pytest.mark.parametrize("cell", ENDLESS)
 
 
-def ends_soon(desk: Desk, run: frontend.CellRun) -> None:
+def ends_soon(desk: Desk, run: CellRun) -> None:
     """Press stop; the cell has to end within a second, as interrupted there."""
     pressed = time.monotonic()
     desk.host.interrupt()
@@ -60,8 +61,7 @@ def ends_soon(desk: Desk, run: frontend.CellRun) -> None:
 @CELLS
 def test_the_stop_button_stops_what_runs_there(desk: Desk, cell: str, times: int) -> None:
     for number in range(times):
-        run = desk.start(f"print('begun', flush=True)\n{ENDLESS[cell]}")
-        begun(desk, run)
+        run = desk.begin(ENDLESS[cell])
         if cell == "a sleep":
             wait_until_in("sleep", desk.kernel.pid)
         ends_soon(desk, run)
@@ -86,8 +86,7 @@ def test_the_stop_button_stops_an_owned_kernel_s_cell(
     with desk.owned():
         for number in range(times):
             for cell in ("a loop", "an await"):
-                run = desk.start(f"print('begun', flush=True)\n{ENDLESS[cell]}", kernel="own")
-                begun(desk, run)
+                run = desk.begin(ENDLESS[cell], kernel="own")
                 ends_soon(desk, run)
             assert desk.remote(f"{number} + 1", kernel="own").ok().result == str(number + 1)
 
@@ -125,9 +124,7 @@ def test_an_interrupt_at_whatever_moment_is_not_lost(desk: Desk, milliseconds: f
 
 
 def test_what_the_interrupt_stops_has_kept_its_outputs(desk: Desk) -> None:
-    code = "for i in range(100): print(i, flush=True)\nprint('begun', flush=True)\nwhile True: pass"
-    run = desk.start(code)
-    begun(desk, run)
+    run = desk.begin("while True: pass", first="for i in range(100): print(i, flush=True)")
     ends_soon(desk, run)
     assert run.stdout.split() == [*(str(i) for i in range(100)), "begun"]
 
@@ -135,14 +132,12 @@ def test_what_the_interrupt_stops_has_kept_its_outputs(desk: Desk) -> None:
 def test_a_cell_that_catches_the_interrupt_goes_on(desk: Desk) -> None:
     code = """\
 import time
-print('begun', flush=True)
 try:
     time.sleep(600)
 except KeyboardInterrupt:
     print('caught')
 'value'"""
-    run = desk.start(code)
-    begun(desk, run)
+    run = desk.begin(code)
     wait_until_in("sleep", desk.kernel.pid)
     desk.host.interrupt()
     assert run.wait().ok().result == "'value'"
@@ -155,6 +150,15 @@ def test_an_interrupt_of_the_notebook_s_own_cell_stays_here(desk: Desk) -> None:
             "import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(9)"
         )
         assert run.reply["ename"] == "KeyboardInterrupt"
+
+
+def press_until_it_ends(desk: Desk, run: CellRun) -> None:
+    """Press twice, but not so fast that two presses are one, nor after the end."""
+    for _ in range(2):
+        desk.host.interrupt()
+        with suppress(TimeoutError):
+            run.wait(0.1)
+    run.wait()
 
 
 STUBBORN = """\
@@ -195,12 +199,7 @@ def test_two_presses_at_once_give_the_prompt_back_too(desk: Desk, tmp_path: Path
     run = desk.start(STUBBORN.format(end=str(end)))
     begun(desk, run)
     pressed = time.monotonic()
-    while not run.done:
-        desk.host.interrupt()
-        try:
-            run.wait(0.05)
-        except TimeoutError:
-            continue
+    press_until_it_ends(desk, run)
     assert time.monotonic() - pressed < WITHIN
     assert run.reply["ename"] == "Abandoned"
     end.touch()
@@ -216,10 +215,8 @@ except KeyboardInterrupt as error:
     caught = type(error).__name__"""
     run = desk.host.start(code)
     begun(desk, run)
-    desk.host.interrupt()
-    desk.host.wait_for(lambda: "has not stopped yet" in run.stderr, what="the advice")
-    desk.host.interrupt()
-    run.wait().ok()
+    press_until_it_ends(desk, run)
+    run.ok()
     end.touch()
     assert desk.value("caught") == "Abandoned"
 
@@ -314,7 +311,7 @@ def test_a_kernel_that_never_answers_an_interrupt_is_left_by_the_second(desk: De
         kernel.wait_for("interrupt_request")
         desk.host.interrupt()
         assert run.wait(5.0).reply["ename"] == "Abandoned"
-        assert desk.remote("x", kernel="fake").ok()
+        desk.remote("x", kernel="fake").ok()
 
 
 # In a terminal.
@@ -342,10 +339,11 @@ def seat(request: pytest.FixtureRequest, run_folder: Path) -> Generator[Seat]:
 
 @TIMES
 @CELLS
-def test_ctrl_c_stops_what_runs_there(seat: Seat, cell: str, times: int) -> None:
+def test_ctrl_c_stops_what_runs_there(seat: Seat, cell: str, times: int, tmp_path: Path) -> None:
     for number in range(times):
-        seat.host.start(remotely(f"print('beg' + 'un', flush=True)\n{ENDLESS[cell]}"))
-        seat.host.expect("begun")
+        mark = tmp_path / f"{number}"
+        seat.host.start(remotely(f"open({str(mark)!r}, 'w').close()\n{ENDLESS[cell]}"))
+        wait_until(mark.exists, what="the cell runs")
         if cell == "a sleep":
             wait_until_in("sleep", seat.kernel.pid)
         pressed = time.monotonic()

@@ -19,7 +19,7 @@ from tests.support.hosts import CellRun
 from tests.support.kernels import HandKernel
 from tests.support.sandbox import Sandbox
 
-desk = frontend.desk
+desk, lasting_desk = frontend.desk, frontend.lasting_desk_newest_first
 new_desk = frontend.new_desk
 
 MAGICS = [

@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from tests.frontend import AGES, Age
+from tests.frontend import NEWEST_FIRST, Age
 from tests.support import parts
 from tests.support.sandbox import CHECKOUT, Sandbox
 
 
-@pytest.mark.parametrize("age", AGES)
+@pytest.mark.parametrize("age", NEWEST_FIRST)
 def test_the_tour_runs_from_beginning_to_end(sandbox: Sandbox, age: Age) -> None:
     if age == "floor":
         parts.require("floor")

@@ -6,7 +6,7 @@ import pytest
 from tests import frontend
 from tests.frontend import Desk, error_lines, kinds, plain, transcript
 
-desk = frontend.desk
+desk, lasting_desk = frontend.desk, frontend.lasting_desk
 
 RICH = """\
 import sys

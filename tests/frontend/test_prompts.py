@@ -20,7 +20,7 @@ from tests.support import steps
 from tests.support.hosts import TerminalHost
 from tests.support.kernels import HandKernel
 
-desk = frontend.desk
+desk, lasting_desk = frontend.desk, frontend.lasting_desk
 new_desk = frontend.new_desk
 
 DIED_WITHIN = 3.0
@@ -190,7 +190,7 @@ def test_ctrl_c_at_the_prompt_interrupts_the_other_kernel(terminal: TerminalHost
     assert terminal.run("%remote k 'again'").endswith("'again'")
 
 
-@MODES
+@pytest.mark.parametrize("mode", ["simple", pytest.param("full", marks=pytest.mark.full)])
 def test_a_kernel_killed_under_its_question_gives_the_terminal_back(
     terminal_host: Callable[..., TerminalHost], hand_kernel: Callable[..., HandKernel], mode: Mode
 ) -> None:

@@ -10,7 +10,7 @@ from tests.support import steps
 from tests.support.fake import FakeKernel, Request
 from tests.support.wire import Json
 
-desk = frontend.desk
+desk, lasting_desk = frontend.desk, frontend.lasting_desk
 
 RICH = """\
 import sys

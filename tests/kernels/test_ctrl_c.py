@@ -53,11 +53,21 @@ def test_the_second_press_raises_and_does_not_call_again(calls: list[str]) -> No
 
 def test_every_further_press_raises() -> None:
     with CtrlC() as ctrl_c:
+        ctrl_c.call_first(lambda: None)
         press()
         for _ in range(3):
             with pytest.raises(KeyboardInterrupt):
                 press()
         assert ctrl_c.pressed == 4
+
+
+def test_nothing_is_raised_while_a_cell_is_sent(calls: list[str]) -> None:
+    with CtrlC() as ctrl_c:
+        press()
+        press()
+        with pytest.raises(KeyboardInterrupt):
+            ctrl_c.call_first(lambda: calls.append("called"))
+    assert calls == ["called"]
 
 
 def test_a_press_before_there_was_anything_to_call_is_not_lost(calls: list[str]) -> None:

@@ -413,10 +413,16 @@ def test_a_cell_survives_a_cut_and_is_told_of_it(pool: KernelPool, fake_kernel: 
 def test_a_cell_whose_end_was_said_during_a_cut_ends_here_as_well(
     pool: KernelPool, fake_kernel: StartFake
 ) -> None:
-    cell = [steps.busy(), lambda fake, request: cut(fake), steps.reply(), steps.idle()]
+    noticed = threading.Event()
+    cell = [
+        *[steps.busy(), steps.close_channels(), steps.hold(noticed)],
+        *[steps.reply(), steps.idle(), lambda fake, request: cut(fake)],
+    ]
     fake = fake_kernel({"execute_request": cell})
     kernel = pool.attach(fake.connection_file)
     execution = kernel.submit("1")
+    wait_until(lambda: kernel.state is KernelState.LOST, what="the cut is noticed")
+    noticed.set()
     with pytest.raises(ReplyLost):
         execution.wait(timeout=5)
 

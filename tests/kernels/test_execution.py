@@ -763,20 +763,27 @@ def test_what_is_printed_after_ctrl_c_is_still_shown(kernel: Kernel, sandbox: Sa
     begun = sandbox.work / "begun"
     with pressing(begun.exists):
         result = kernel.run(
-            touching(begun)
-            + "try:\n    time.sleep(600)\nexcept KeyboardInterrupt:\n    print('cleaned up')"
+            "import pathlib, time\n"
+            f"try:\n    pathlib.Path({str(begun)!r}).touch(); time.sleep(600)\n"
+            "except KeyboardInterrupt:\n    print('cleaned up')"
         )
     assert (result.status, result.stdout) == ("ok", "cleaned up\n")
+
+
+def stubborn(begun: Path, end: Path) -> str:
+    """Code that no interrupt stops."""
+    return (
+        "import pathlib, signal, time; before = signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        f"pathlib.Path({str(begun)!r}).touch()\n"
+        f"while not pathlib.Path({str(end)!r}).exists(): time.sleep(0.005)\n"
+        "_ = signal.signal(signal.SIGINT, before)"
+    )
 
 
 def test_the_second_ctrl_c_gives_up_waiting(kernel: Kernel, sandbox: Sandbox) -> None:
     begun, end = sandbox.work / "begun", sandbox.work / "end"
     with pressing(begun.exists, times=2) as pressed, pytest.raises(Abandoned) as caught:
-        kernel.run(
-            touching(begun)
-            + f"while not pathlib.Path({str(end)!r}).exists():\n"
-            + "    try:\n        time.sleep(0.01)\n    except KeyboardInterrupt: pass"
-        )
+        kernel.run(stubborn(begun, end))
     assert time.monotonic() - pressed[-1] < 1.0
     assert isinstance(caught.value, KeyboardInterrupt)
     end.touch()
@@ -796,12 +803,7 @@ def test_a_cell_that_does_not_stop_is_explained(
 
     said: list[str] = []
     with pressing(begun.exists):
-        kernel.run(
-            touching(begun)
-            + f"while not pathlib.Path({str(end)!r}).exists():\n"
-            + "    try:\n        time.sleep(0.01)\n    except KeyboardInterrupt: pass",
-            show=show,
-        )
+        kernel.run(stubborn(begun, end), show=show)
     [sentence] = said
     assert "again" in sentence
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -13,6 +13,7 @@ from queue import Empty
 from typing import Any
 
 import pytest
+import zmq
 from jupyter_client.blocking.client import BlockingKernelClient
 
 from kernel_magics.connect.launch import LaunchOptions
@@ -29,11 +30,14 @@ from kernel_magics.kernels import kernel as kernel_module
 from kernel_magics.kernels import link as link_module
 from kernel_magics.kernels.kernel import Kernel, KernelState
 from kernel_magics.kernels.pool import KernelPool
+from kernel_magics.wire import zmq as zmq_transport
 from tests.support import steps
 from tests.support.fake import FakeKernel, Request
 from tests.support.kernels import HandKernel, Kind, connected
 from tests.support.sandbox import Sandbox
 from tests.support.waiting import PATIENCE, wait_until
+from tests.support.wire import Message as WireMessage
+from tests.support.wire import make_header
 
 StartFake = Callable[..., FakeKernel]
 StartHand = Callable[..., HandKernel]
@@ -127,6 +131,23 @@ def test_while_the_cell_of_somebody_else_runs_it_is_busy_but_no_code_of_ours_run
         wait_until(lambda: kernel.state is KernelState.BUSY, what="busy")
         assert kernel.code_running is None
     wait_until(lambda: kernel.state is KernelState.IDLE, what="idle")
+
+
+def test_an_answer_that_arrives_late_does_not_hide_the_cell_of_somebody_else(
+    pool: KernelPool, fake_kernel: StartFake
+) -> None:
+    # Shell and iopub are two connections: what was said first on one may be heard last.
+    theirs = WireMessage(make_header("execute_request", "somebody else"))
+
+    def script(fake: FakeKernel, request: Request) -> None:
+        if (request.channel, request.type) == ("shell", "kernel_info_request"):
+            fake.status("busy", theirs)
+        fake.answer(request)
+
+    kernel = pool.attach(fake_kernel(script).connection_file)
+    # Answered in order: the answer that counts has been heard before this one.
+    kernel.request("shell", "is_complete_request", {"code": ""}, timeout=PATIENCE)
+    assert kernel.state is KernelState.BUSY
 
 
 # No trace in the kernel of somebody else.
@@ -510,3 +531,33 @@ def test_a_kernel_that_does_not_end_when_asked_to_is_left_and_that_is_told(
     assert kernel.shutdown() is False
     assert not kernel.alive
     assert fake.wait_for("shutdown_request").content["restart"] is False
+
+
+# An exception of a signal handler may strike between any two steps.
+
+
+class Alarm(Exception):
+    """What a program's own time limit raises."""
+
+
+@pytest.mark.parametrize("frames", [0, 3, 6])
+def test_an_alarm_that_strikes_while_a_cell_is_sent_does_no_harm(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, frames: int
+) -> None:
+    send = zmq_transport.send_frames
+
+    def tear(sock: zmq.Socket[bytes], parts: Sequence[bytes]) -> None:
+        monkeypatch.setattr(zmq_transport, "send_frames", send)
+        for part in parts[:frames]:
+            sock.send(part, zmq.SNDMORE)
+        raise Alarm
+
+    kernel.run("ran = 0")
+    wait_until(lambda: kernel.reactor._polling, what="the I/O thread sleeps")
+    monkeypatch.setattr(zmq_transport, "send_frames", tear)
+    with pytest.raises(Alarm):
+        kernel.run("ran = 1")
+    assert kernel.run("print(ran)").stdout == "0\n"
+    assert kernel.state is KernelState.IDLE
+    # It may have left whole, so that its end is waited for as after any cut.
+    wait_until(lambda: kernel.code_running is None, what="nothing of ours runs")

@@ -55,7 +55,13 @@ def gone(pid: int) -> bool:
 
 def left(sandbox: Sandbox) -> list[Path]:
     """Files of kernels that are there now: connection files, sockets, logs and their folders."""
-    return sorted([*sandbox.runtime.rglob("*"), *sandbox.temporary.rglob("*")])
+    # Not rglob(), which fails when a folder goes while it looks.
+    return [
+        Path(folder) / name
+        for root in (sandbox.runtime, sandbox.temporary)
+        for folder, folders, files in os.walk(root)
+        for name in [*folders, *files]
+    ]
 
 
 def value(kernel: Kernel, expression: str) -> str:

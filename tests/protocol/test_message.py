@@ -562,6 +562,9 @@ def large(text: bytes) -> bytes:
         pytest.param(large(b""), id="large"),
         pytest.param(large("é".encode()), id="large, beyond ASCII"),
         pytest.param(large(b"x" * (FULL_CHECK - 11) + "é".encode()), id="a letter on a border"),
+        pytest.param(b'{"text": "NaN", "more": ["-Infinity"]}', id="words that are no numbers"),
+        pytest.param(b'{"text": ": NaN"}', id="a number that is text"),
+        pytest.param(large(b"xNaN" * FULL_CHECK), id="words by chance"),
     ],
 )
 def test_content_that_is_an_object_can_be_passed_on(content: bytes) -> None:
@@ -578,11 +581,19 @@ def test_content_that_is_an_object_can_be_passed_on(content: bytes) -> None:
         pytest.param(large(b"")[:-2] + b'\xc3"}', id="large and no UTF-8 at the end"),
         pytest.param(b'{"text": "\xff"}', id="no UTF-8"),
         pytest.param(b'{"number": NaN}', id="a number that only Python can read"),
+        pytest.param(b'{"number": [1,   -Infinity]}', id="another"),
+        pytest.param(large(b'","number":Infinity,"more":"'), id="one in much else"),
     ],
 )
 def test_content_that_others_cannot_read_is_not_passed_on(content: bytes) -> None:
     with pytest.raises(ProtocolError, match="stream: content"):
         receive(signed(packed(content=content)), Signer(KEY)).check()
+
+
+@pytest.mark.parametrize("metadata", [b"{", b"[1]", b'{"text": "\xff"}', b'{"x": NaN}'])
+def test_metadata_that_others_cannot_read_is_not_passed_on(metadata: bytes) -> None:
+    with pytest.raises(ProtocolError, match="stream: metadata"):
+        receive(signed(packed(metadata=metadata)), Signer(KEY)).check()
 
 
 def test_large_content_is_not_unpacked_for_a_check() -> None:
@@ -692,7 +703,7 @@ def test_a_copy_may_get_other_content() -> None:
 
 def test_a_copy_of_a_message_with_an_odd_type_can_be_sent() -> None:
     odd = parse(packed(header=b'{"msg_id": "m", "msg_type": "\\ud800"}'))
-    assert parse(as_bytes(Session().copy_of(odd, PARENT))).type == "\ud800"
+    assert parse(as_bytes(Session().copy_of(odd, PARENT))).type == "?"
 
 
 def test_jupyter_client_accepts_a_copy() -> None:

@@ -58,6 +58,12 @@ class Recorder:
     def rejected(self, channel: Channel, error: MessageRejected) -> None:
         self.events.append(("rejected", (channel, error)))
 
+    def connected(self) -> None:
+        self.events.append(("connected", None))
+
+    def closing(self) -> None:
+        self.events.append(("closing", None))
+
     def pong(self) -> None:
         self.events.append(("pong", None))
 
