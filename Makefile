@@ -1,20 +1,23 @@
 # Needs python3 (3.11 or newer) with venv and pip, and make. Everything is made in .venv
-# (the oldest supported versions: .venv-floor); `make clean` removes it.
+# (the oldest supported versions: .venv-floor; what npm installs: .venv-js); `make clean` removes it.
 
 PYTHON ?= python3
 VENV := .venv
 FLOOR := .venv-floor
+JS := .venv-js
 PIP_INSTALL := -m pip install -qq
 
-.PHONY: help run test lab bench soak fuzz lint floor test-floor deps-run deps-test deps-lab clean
+.PHONY: help run test cover lab bench soak fuzz lint floor test-floor deps-run deps-test deps-lab deps-kernels \
+        clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make run         run the tour, notebooks/tour.ipynb, and print what it shows'
 	@echo 'make test        the tests; PYTEST_ARGS="-k name" is handed to pytest,'
-	@echo '                 KM_TIER=full adds the long ones, KM_REQUIRE=bash,floor,lab'
+	@echo '                 KM_TIER=full adds the long ones, KM_REQUIRE=bash,floor,ir,jslab,lab'
 	@echo '                 turns "skipped: not installed" into a failure'
+	@echo 'make cover       whether protocol/ and wire/ are tested whole, branch by branch'
 	@echo 'make lab         the tour in JupyterLab'
 	@echo 'make bench       the benchmarks; BENCH_ARGS is handed to them'
 	@echo 'make soak        thousands of cells among faults; SOAK_ARGS="--cells 200"'
@@ -22,7 +25,8 @@ help:
 	@echo 'make lint        ruff and mypy'
 	@echo 'make floor       a second environment with the oldest supported versions'
 	@echo 'make test-floor  the quick tests in it'
-	@echo 'make clean       remove both environments and all caches'
+	@echo 'make deps-kernels  the JavaScript kernel that some tests use; needs npm'
+	@echo 'make clean       remove all environments and caches'
 
 run: deps-run
 	$(VENV)/bin/python tools/run_notebook.py notebooks/tour.ipynb
@@ -33,6 +37,12 @@ test: deps-test
 	    export KM_FLOOR_PYTHON="$(CURDIR)/$(FLOOR)/bin/python"; \
 	fi; \
 	exec $(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+# What decides about other people's work may have no line that no test has seen.
+cover: deps-test
+	$(VENV)/bin/python -m coverage run --source kernel_magics.protocol,kernel_magics.wire \
+	    -m pytest -q tests/protocol tests/wire
+	$(VENV)/bin/python -m coverage report --show-missing --fail-under 100
 
 lab: deps-lab
 	$(VENV)/bin/python -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) \
@@ -61,6 +71,7 @@ test-floor: floor
 deps-run: $(VENV)/.km-run
 deps-test: $(VENV)/.km-test
 deps-lab: $(VENV)/.km-lab
+deps-kernels: $(JS)/.km-kernels
 
 # `pip install --group` needs pip 25.1; what venv brings may be older.
 $(VENV)/.km-pip $(FLOOR)/.km-pip: %/.km-pip:
@@ -91,6 +102,14 @@ $(FLOOR)/.km-test: $(FLOOR)/.km-pip pyproject.toml
 	@$(FLOOR)/bin/python -m bash_kernel.install --sys-prefix >/dev/null
 	@touch $@
 
+# Programs that come with prebuilt parts, so nothing of theirs has to run to install them.
+$(JS)/.km-kernels:
+	@echo 'installing the JavaScript kernel into $(JS)'
+	@mkdir -p $(JS)
+	@npm install --prefix $(JS) --ignore-scripts --no-audit --no-fund --loglevel=error \
+	    tslab @types/node >/dev/null
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(FLOOR) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage dist
+	rm -rf $(VENV) $(FLOOR) $(JS) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

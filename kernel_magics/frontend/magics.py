@@ -350,13 +350,15 @@ class KernelMagics(Magics):
                 show=show,
                 ask=self._asker(kernel),
                 timeout=args.timeout,
-                raise_error=not args.no_raise_error,
                 limits=Limits(self.text_limit, args.unresponsive_after),
                 metadata={"km_via": via} if via else {},
             )
         except RemoteError as error:
             error.shown = error.explained and not args.quiet
-            raise
+            if not args.no_raise_error:
+                raise
+            if not (error.shown or args.quiet):
+                self._shell.showtraceback()
         finally:
             if sink is not None and self._iopub is not None:
                 self._iopub.settle()

@@ -5,7 +5,6 @@ sent to a dead kernel runs later in whatever opens that port next."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from dataclasses import dataclass, field
 from functools import partial
@@ -126,16 +125,16 @@ class ZmqTransport:
             self._reactor.watch(sock, self._reader(channel, sock))
 
     def send(self, channel: Channel, message: Message) -> None:
-        """Sign and send; a message to a peer that is gone vanishes and ``lost`` follows."""
+        """Sign and send; a message to a peer that is gone vanishes and ``lost`` follows.
+
+        Never waits: a socket that connects has a queue from the first moment, and no limit here.
+        """
         if not self._is_open():
             return
         if log.isEnabledFor(logging.DEBUG):
             log.debug("> %s %s %s", channel, message.type, message.msg_id)
         sock = self._sockets[channel]
-        try:
-            send_frames(sock, frames_of(message, self._signer))
-        except zmq.Again:
-            log.debug("! %s %s not sent: nobody is connected", channel, message.type)
+        send_frames(sock, frames_of(message, self._signer))
         self._reactor.used(sock)
 
     def subscribe(self, topic: str) -> bool:
@@ -156,8 +155,7 @@ class ZmqTransport:
             sock.connect(self._endpoints.heartbeat)
             self._reactor.watch(sock, partial(self._pong, sock))
             self._heartbeat = sock
-        with contextlib.suppress(zmq.Again):
-            self._heartbeat.send_multipart([b"", b"ping"], zmq.NOBLOCK)
+        self._heartbeat.send_multipart([b"", b"ping"], zmq.NOBLOCK)
         self._reactor.used(self._heartbeat)
 
     def close(self) -> None:
@@ -235,21 +233,27 @@ class ZmqTransport:
     def _monitored(self, channel: Channel, monitor: zmq.Socket[bytes]) -> bool:
         while not monitor.closed and monitor.poll(0):
             event = recv_monitor_message(monitor)["event"]
-            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED and self._is_open():
-                self._there.add(channel)
-                if self._there.issuperset(CHANNELS):
-                    self._state = State.CONNECTED
-                    assert self._listener is not None
-                    self._listener.connected()
-            elif event & GONE and self._is_open():
-                if not self._gone:
-                    self._lost_as = _reason(event, connected=self._state is State.CONNECTED)
-                    log.debug("= %s %s", channel, self._lost_as)
-                    assert self._listener is not None
-                    self._listener.closing()
-                self._gone.add(channel)
-                self._settle()
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self._opened(channel)
+            else:
+                self._closed(channel, event)
         return False
+
+    def _opened(self, channel: Channel) -> None:
+        self._there.add(channel)
+        if self._there.issuperset(CHANNELS):
+            self._state = State.CONNECTED
+            assert self._listener is not None
+            self._listener.connected()
+
+    def _closed(self, channel: Channel, event: int) -> None:
+        if not self._gone:
+            self._lost_as = _reason(event, connected=self._state is State.CONNECTED)
+            log.debug("= %s %s", channel, self._lost_as)
+            assert self._listener is not None
+            self._listener.closing()
+        self._gone.add(channel)
+        self._settle()
 
     def _settle(self) -> None:
         """Report the loss once nothing more can come."""
@@ -270,8 +274,9 @@ class ZmqTransport:
     def _report_loss(self) -> None:
         if not self._is_open():
             return
-        for channel in CHANNELS:  # iopub first: outputs belong before the reply that ends them
-            read = self._reader(channel, self._sockets[channel])
+        # iopub first: outputs belong before the reply that ends them.
+        for channel, sock in list(self._sockets.items()):
+            read = self._reader(channel, sock)
             before = -1
             while self._is_open() and before != self._traffic:
                 before = self._traffic

@@ -51,6 +51,15 @@ def test_no_raise_error_is_for_remote_errors_alone(desk: Desk) -> None:
     assert (run.status, run.reply.get("ename")) == ("error", "Aborted")
 
 
+@pytest.mark.parametrize("options", [(), ("-q",)], ids=["shown", "quiet"])
+def test_no_raise_error_shows_an_error_that_only_the_reply_told(
+    desk: Desk, options: tuple[str, ...]
+) -> None:
+    with desk.fake([steps.busy(), steps.reply("error"), steps.idle()]):
+        run = desk.remote("x", "--no-raise-error", *options, kernel="fake").ok()
+    assert kinds(run) == ([] if options else ["error"])
+
+
 def test_quiet_shows_nothing_but_raises_with_the_whole_traceback(desk: Desk) -> None:
     code = "import sys\nprint('out'); print('err', file=sys.stderr); display('shown')\n"
     assert desk.remote(code, "-q").ok().outputs == []

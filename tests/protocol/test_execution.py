@@ -98,6 +98,17 @@ def test_a_cell_ends_once(cell: Execution, again: Message) -> None:
     assert feed(cell, again) == []
 
 
+@pytest.mark.parametrize("heard", [(), (TEXT,), (REPLY,), (IDLE,)])
+def test_what_ended_during_a_cut_ends_once_nothing_more_is_heard(
+    cell: Execution, heard: tuple[Message, ...]
+) -> None:
+    cell.missed(10.0)
+    feed(cell, *heard, now=11.0)
+    assert cell.tick((11.0 if heard else 10.0) + FENCE_TIMEOUT - MOMENT) in ([], [Check.OVERTAKE])
+    end = finished(cell.tick((11.0 if heard else 10.0) + FENCE_TIMEOUT))
+    assert (end.status, end.complete) == (("ok", False) if REPLY in heard else ("lost", True))
+
+
 def test_the_first_reply_counts(cell: Execution) -> None:
     assert feed(cell, REPLY, FAILED, IDLE) == [Finished("ok", OK)]
 

@@ -3,7 +3,9 @@
 import importlib.util
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,27 @@ def chromium() -> Path | None:
     names = ("chromium", "chromium-browser", "google-chrome")
     found = os.environ.get("KM_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
     return Path(found) if found else None
+
+
+@cache
+def irkernel() -> bool:
+    """Whether R is here and has IRkernel; only R itself knows where its packages are."""
+    program = shutil.which("R")
+    look = 'quit(status = !requireNamespace("IRkernel", quietly = TRUE))'
+    return (
+        program is not None
+        and subprocess.run([program, "--slave", "-e", look], check=False).returncode == 0
+    )
+
+
+def tslab() -> Path | None:
+    """The program of the JavaScript kernel, in the folder where npm has put it.
+
+    Kernels have to be started in that folder: their compiler looks for its types from there.
+    """
+    named = os.environ.get("KM_JS")
+    program = (Path(named) if named else CHECKOUT / ".venv-js") / "node_modules" / ".bin" / "tslab"
+    return program if shutil.which("node") and os.access(program, os.X_OK) else None
 
 
 def importable(*names: str) -> bool:
@@ -47,6 +70,11 @@ PARTS: dict[str, tuple[Callable[[], bool], str]] = {
         "python -m venv .venv-floor && .venv-floor/bin/pip install"
         " ipython==8.20.0 ipykernel==6.29.0 jupyter_client==8.6.0 pyzmq==26.0.0"
         " (or name an interpreter by KM_FLOOR_PYTHON)",
+    ),
+    "ir": (irkernel, "apt-get install -y --no-install-recommends r-cran-irkernel"),
+    "jslab": (
+        lambda: tslab() is not None,
+        "npm install --prefix .venv-js tslab @types/node (or name another folder by KM_JS)",
     ),
     "lab": (
         lambda: chromium() is not None and importable("jupyterlab", "playwright"),

@@ -130,6 +130,128 @@ def test_a_signal_handler_may_post_while_the_thread_it_interrupts_is_posting(
     assert from_thread == list(range(number))
 
 
+# Running at once.
+
+
+def asleep(reactor: Reactor) -> Reactor:
+    """The reactor, once its thread has nothing to do."""
+    turned(reactor)
+    wait_until(lambda: reactor._polling and not reactor._turn.locked(), what="it sleeps")
+    return reactor
+
+
+def test_what_is_run_at_once_runs_here_if_the_thread_sleeps(reactor: Reactor) -> None:
+    ran: list[threading.Thread] = []
+    asleep(reactor).run_or_post(lambda: ran.append(threading.current_thread()))
+    assert ran == [threading.current_thread()]
+
+
+def test_what_is_run_at_once_waits_its_turn_if_the_thread_is_at_work(reactor: Reactor) -> None:
+    ran: list[str] = []
+    with held(reactor):
+        reactor.post(lambda: ran.append("posted"))
+        reactor.run_or_post(lambda: ran.append("at once"))
+        assert ran == []
+    turned(reactor)
+    assert ran == ["posted", "at once"]
+
+
+def test_the_first_thing_to_run_at_once_starts_the_thread(reactor: Reactor) -> None:
+    ran: list[str] = []
+    reactor.run_or_post(lambda: ran.append("ran"))
+    turned(reactor)
+    assert ran == ["ran"]
+
+
+def test_what_is_run_at_once_raises_here_and_the_thread_goes_on(reactor: Reactor) -> None:
+    with pytest.raises(ZeroDivisionError):
+        asleep(reactor).run_or_post(lambda: [1 / 0])  # type: ignore[arg-type, return-value]
+    assert reactor.ask(lambda: "goes on") == "goes on"
+
+
+def test_what_is_run_at_once_may_leave_something_for_soon(reactor: Reactor) -> None:
+    order: list[str] = []
+
+    def at_once() -> None:
+        reactor.soon(lambda: order.append("soon"))
+        order.append("at once")
+
+    asleep(reactor).run_or_post(at_once)
+    assert order == ["at once", "soon"]
+
+
+def test_a_timer_that_is_set_at_once_does_not_wait_for_the_sleep_to_end(reactor: Reactor) -> None:
+    ran = threading.Event()
+    began = time.monotonic()
+    asleep(reactor).run_or_post(lambda: [reactor.call_later(0.01, ran.set)])  # type: ignore[arg-type, return-value]
+    assert ran.wait(PATIENCE)
+    assert time.monotonic() - began < LONGEST_POLL
+
+
+def test_what_arrives_while_something_runs_at_once_is_read(reactor: Reactor, pair: Pair) -> None:
+    here, there = pair
+    got: list[bytes] = []
+    reactor.ask(lambda: reactor.watch(here, reading(here, got)))
+
+    def eat() -> None:
+        there.send(b"unnoticed")
+        assert here.getsockopt(zmq.EVENTS) & zmq.POLLIN
+        reactor.used(here)
+
+    asleep(reactor).run_or_post(eat)
+    wait_until(lambda: got, what="it was read")
+
+
+def test_time_has_passed_for_what_is_run_at_once(reactor: Reactor) -> None:
+    before = reactor.ask(lambda: reactor.now)
+    asleep(reactor)
+    began = time.monotonic()
+    wait_until(lambda: time.monotonic() - began > 0.1, what="some time")
+    now: list[float] = []
+    reactor.run_or_post(lambda: now.append(reactor.now))
+    assert now[0] - before >= 0.1
+
+
+def test_threads_that_run_something_at_once_take_turns(reactor: Reactor) -> None:
+    inside: list[str] = []
+
+    def alone(name: str) -> None:
+        assert not inside
+        inside.append(name)
+        sum(range(1000))
+        inside.clear()
+        done.append(name)
+
+    done: list[str] = []
+    names = [f"{n}" for n in range(4)]
+
+    def work(name: str) -> None:
+        for _ in range(200):
+            reactor.run_or_post(partial(alone, name))
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in names]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    turned(reactor)
+    assert sorted(done) == sorted(names * 200)
+
+
+# Asking.
+
+
+def test_ask_waits_as_long_as_it_takes(reactor: Reactor) -> None:
+    with held(reactor):
+        answers: list[int] = []
+        asking = threading.Thread(target=lambda: answers.append(reactor.ask(lambda: 42)))
+        asking.start()
+        asking.join(LONGEST_POLL + 0.2)
+        assert answers == []
+    asking.join(PATIENCE)
+    assert answers == [42]
+
+
 def test_ask_gives_the_result(reactor: Reactor) -> None:
     assert reactor.ask(lambda: 6 * 7) == 42
 
@@ -261,6 +383,13 @@ def test_a_timer_may_be_cancelled_by_another_one_of_the_same_moment(reactor: Rea
     reactor.post(set_all)
     wait_until(lambda: "third" in ran, what="the last timer ran")
     assert ran == ["first", "third"]
+
+
+def test_a_cancelled_timer_does_not_wake_the_thread(reactor: Reactor) -> None:
+    timer = reactor.ask(lambda: reactor.call_later(PATIENCE, lambda: None))
+    timer.cancel()
+    turned(reactor)
+    assert reactor.ask(lambda: reactor._timers) == []
 
 
 def test_cancelling_twice_or_too_late_is_fine(reactor: Reactor) -> None:
@@ -506,6 +635,23 @@ def test_threads_may_close_it_together(reactor: Reactor) -> None:
     for each in threads:
         each.join(PATIENCE)
     assert not any(each.is_alive() for each in threads)
+
+
+def test_a_second_start_changes_nothing(reactor: Reactor) -> None:
+    # As when two threads post the first thing at the same time.
+    turned(reactor)
+    thread = reactor._thread
+    reactor._start()
+    assert reactor._thread is thread
+
+
+def test_in_another_process_it_refuses(reactor: Reactor, monkeypatch: pytest.MonkeyPatch) -> None:
+    turned(reactor)
+    monkeypatch.setattr(reactor, "_pid", -1)
+    for use in (reactor.post, reactor.run_or_post):
+        with pytest.raises(Closed, match="forked"):
+            use(lambda: None)
+    monkeypatch.undo()
 
 
 def test_closing_ends_the_thread(reactor: Reactor) -> None:

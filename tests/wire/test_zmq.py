@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
+import zmq.asyncio
 
 from kernel_magics.connect.info import ConnectionInfo
 from kernel_magics.errors import MessageRejected
@@ -23,7 +26,7 @@ from kernel_magics.protocol.message import Message, Session, Signer
 from kernel_magics.wire.frames import ZERO_COPY
 from kernel_magics.wire.reactor import Reactor
 from kernel_magics.wire.transport import Channel, State
-from kernel_magics.wire.zmq import ZmqTransport
+from kernel_magics.wire.zmq import ZmqTransport, _reason, asyncio_context
 from tests.support import parts
 from tests.support.connection import Info, ipc_info, tcp_info, write_info
 from tests.support.fake import FakeKernel, Request
@@ -464,6 +467,54 @@ def test_a_close_by_the_listener_in_the_middle_of_a_batch_is_fine(
     assert here.heard.of("lost") == []
 
 
+def test_a_close_by_the_listener_while_the_rest_is_read_is_fine(
+    fake_kernel: StartFake, line: Connect
+) -> None:
+    fake = fake_kernel()
+    here = line(fake.connection_file)
+    here.open()
+    here.wait_for_subscription()
+    here.heard.received = lambda *_: here.transport.close()  # type: ignore[method-assign]
+    iopub = here.transport._sockets["iopub"]
+
+    def lose() -> None:
+        # In one turn, so that nobody reads this before.
+        fake.do(lambda kernel: kernel.publish("stream", {"name": "stdout", "text": "x"}))
+        deadline = time.monotonic() + PATIENCE
+        while not iopub.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            assert time.monotonic() < deadline
+        here.transport._report_loss()
+
+    here.reactor.ask(lose)
+    assert here.state is State.CLOSED
+    assert here.heard.of("lost") == []
+
+
+def test_a_close_by_the_listener_at_a_sign_of_life_is_fine(
+    fake_kernel: StartFake, line: Connect
+) -> None:
+    here = line(fake_kernel().connection_file)
+    here.heard.pong = here.transport.close  # type: ignore[method-assign]
+    here.open()
+    here.wait_for_subscription()
+    here.reactor.ask(here.transport.ping)
+    wait_until(lambda: here.state is State.CLOSED, what="the listener has closed it")
+    here.reactor.ask(lambda: None)
+
+
+def test_a_debug_log_has_types_and_ids_but_no_contents(
+    fake_kernel: StartFake, line: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "kernel_magics.wire")
+    here = line(fake_kernel().connection_file)
+    here.open()
+    asked = here.send("shell", "kernel_info_request", {"secret": "a secret"})
+    answer = here.wait_for("shell")
+    assert f"> shell kernel_info_request {asked.msg_id}" in caplog.text
+    assert f"< shell {answer.type} of {asked.msg_id}" in caplog.text
+    assert "a secret" not in caplog.text
+
+
 # Nobody there, or somebody else.
 
 
@@ -568,6 +619,16 @@ def test_who_does_not_speak_zeromq_is_a_loss_with_a_reason(line: Connect, says: 
         here.open()
         reason = here.wait_for("lost", timeout=SOON)
     assert "ZeroMQ" in reason
+
+
+def test_the_context_of_managers_is_one_for_coroutines() -> None:
+    with asyncio_context() as context:
+        assert isinstance(context, zmq.asyncio.Context)
+
+
+def test_refused_keys_are_named() -> None:
+    # Only a server with an authenticator says so; no kernel known to us has one.
+    assert "keys" in _reason(zmq.EVENT_HANDSHAKE_FAILED_AUTH, connected=False)
 
 
 def with_keys_of(other: ConnectionInfo, info: ConnectionInfo) -> ConnectionInfo:
