@@ -1,13 +1,14 @@
 """Taking turns, and what is made of the figures.
 
-Knows numbers and names only. Contenders take turns within each round, every round beginning with
-another of them, so that the machine's moods hit all of them alike; medians are compared, never
+Knows numbers and names only. Contenders take turns within each round, each round in another order,
+so that the machine's moods hit all of them alike; medians are compared, never
 single runs. Load adds to both sides and so flatters the slower one: the best five percent, "quiet",
 are compared as well.
 """
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,12 +23,16 @@ WARM_UP = 30
 
 
 def take_turns(contenders: Mapping[str, Contender], rounds: int, warm_up: int = WARM_UP) -> Samples:
-    """Time every contender once a round; return the seconds of each, in order of rounds."""
+    """Time every contender once a round; return the seconds of each, in order of rounds.
+
+    In a random order, the same in every run: who always came after the same neighbour would always
+    find what that one leaves behind, cold caches and a kernel that still sends.
+    """
     names = list(contenders)
+    shuffled = random.Random(0)
     seconds: Samples = {name: [] for name in names}
     for number in range(-warm_up, rounds):
-        first = number % len(names)
-        for name in names[first:] + names[:first]:
+        for name in shuffled.sample(names, len(names)):
             contender = contenders[name]
             begin = time.perf_counter()
             contender()
