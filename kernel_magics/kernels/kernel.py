@@ -10,13 +10,11 @@ import contextlib
 import logging
 import secrets
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
-from datetime import UTC, datetime
 from enum import Enum
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from ..connect.info import ConnectionInfo
 from ..connect.launch import OwnedKernel
@@ -42,17 +40,17 @@ from ..protocol.message import Message, Session, Signer
 from ..wire.reactor import Reactor, Timer
 from ..wire.transport import Channel, Transport
 from ..wire.zmq import ZmqTransport
+from .cells import Cells
 from .ctrl_c import CtrlC
 from .execution import Ask, Execution, Limits, Result, Show, Sink
+from .interrupts import Interrupts
 from .link import Link, LinkState
+from .requests import AskedOn, Requests
 
 log = logging.getLogger("kernel_magics")
 
 TICK = 0.25
 """Seconds between looks at running cells; their grace periods are several times that."""
-
-REMEMBERED = 64
-"""Finished cells whose late output (of threads they started) still finds its way to them."""
 
 ATTACH_PATIENCE = 10.0
 START_PATIENCE = 60.0
@@ -137,16 +135,11 @@ class Kernel:
         self._ready: Future[None] = Future()
         self._down = threading.Event()  # it has no connection now
         self._state = KernelState.STARTING
-        self._executions: dict[str, Execution] = {}  # those that are not over
-        self._late: OrderedDict[str, Execution] = OrderedDict()  # the last that are
-        self._waiting: list[Execution] = []  # submitted, not sent: the kernel is not proved now
-        self._running: Execution | None = None
-        self._requests: dict[str, Callable[[Message], None]] = {}
-        self._answers: dict[str, Future[Message]] = {}  # of those that somebody waits for
+        self._cells = Cells()
+        self._requests = Requests(self._session, self._link)
+        self._interrupts = Interrupts(owned, self._requests, self._cells)
         self._fences: dict[str, Execution] = {}
         self._unsent: list[Message] = []  # answers to prompts, for when it is in reach again
-        self._interrupting = False  # asked to, and no word yet that it was done
-        self._interrupted = ""  # when it was interrupted last, by its own clock
         self._silence = Silence()
         self._unproved = Silence()  # while cells wait for the proof
         self._status_seen = False  # of any cell there, over this connection
@@ -183,7 +176,7 @@ class Kernel:
     @property
     def code_running(self) -> str | None:
         """The code of our cell that runs there now; None when none of ours does."""
-        running = self._running
+        running = self._cells.running
         return None if running is None else str(running.request.content.get("code", ""))
 
     def connect(self, patience: float = ATTACH_PATIENCE, *, retry: bool = False) -> None:
@@ -258,7 +251,7 @@ class Kernel:
 
     def request(
         self,
-        channel: Literal["shell", "control"],
+        channel: AskedOn,
         msg_type: str,
         content: dict[str, Any] | None = None,
         *,
@@ -274,11 +267,10 @@ class Kernel:
         message = self._session.message(msg_type, content or {})
 
         def send() -> None:
-            if self._link.state is not LinkState.UP:
+            if self._link.state is LinkState.UP:
+                self._requests.send(channel, message, answer.set_result, answer.set_exception)
+            else:
                 answer.set_exception(self._unavailable())
-                return
-            self._answers[message.msg_id] = answer
-            self._link.send(channel, message)
 
         self.reactor.post(send)
         try:
@@ -287,7 +279,7 @@ class Kernel:
             return None
         finally:
             with contextlib.suppress(Closed):
-                self.reactor.post(partial(self._forget_answer, message.msg_id))
+                self.reactor.post(partial(self._requests.forget, message.msg_id))
 
     def look_up_pid(self, timeout: float = 0.2) -> int | None:
         """Return its process, asking it once more if it has not told yet; None if it does not."""
@@ -354,26 +346,27 @@ class Kernel:
             self._fences[topic] = execution
             self._link.subscribe(topic)
         else:
-            self._ask("shell", "kernel_info_request", lambda _: execution.settled(check))
+            self._requests.ask("shell", "kernel_info_request", lambda _: execution.settled(check))
 
     # On the reactor's thread from here on: requests.
 
     def _start(self, execution: Execution) -> None:
-        self._executions[execution.request.msg_id] = execution
+        self._cells.add(execution)
         if self._state is KernelState.DETACHED:
-            execution.fail(KernelDetached(self.name, "was detached", may_have_run=False))
+            error = KernelDetached(self.name, "was detached", may_have_run=False)
+            self._cells.fail(execution, error)
         elif self._state is KernelState.DEAD:
             # Perhaps somebody has restarted it meanwhile; its name then works again.
-            self._waiting.append(execution)
+            self._cells.waiting.append(execution)
             self._open(REOPEN_PATIENCE, False)
         elif self._silence.is_strange(self.reactor.now):
-            execution.fail(self._unresponsive(execution))
+            self._cells.fail(execution, self._unresponsive(execution))
         elif self._link.state is LinkState.UP:
             self._send(execution)
         else:
-            if not self._waiting:
+            if not self._cells.waiting:
                 self._unproved.expect(self.reactor.now)
-            self._waiting.append(execution)
+            self._cells.waiting.append(execution)
             self._tick_later()
 
     def _torn(self, execution: Execution) -> None:
@@ -384,14 +377,13 @@ class Kernel:
             self._link.lost("a message was torn in two")
 
     def _not_sent(self, execution: Execution) -> None:
-        execution.fail(Aborted(self.name, "it was interrupted before it was sent"))
-        self._finished(execution)
+        error = Aborted(self.name, "it was interrupted before it was sent")
+        self._cells.fail(execution, error)
 
     def _send(self, execution: Execution) -> None:
-        if self._running is None:
+        if self._cells.running is None:
             self._silence.expect(self.reactor.now)
-        execution.sent = True
-        self._running = self._running or execution
+        self._cells.leave(execution)
         self._link.send("shell", execution.request)
         if self._untold:
             execution.notice(self._untold)
@@ -408,52 +400,10 @@ class Kernel:
         if self._link.state is LinkState.UP:
             self._link.send(channel, message)
 
-    def _ask(
-        self,
-        channel: Literal["shell", "control"],
-        msg_type: str,
-        then: Callable[[Message], None],
-        content: dict[str, Any] | None = None,
-    ) -> None:
-        if self._link.state is LinkState.UP:
-            message = self._session.message(msg_type, content or {})
-            self._requests[message.msg_id] = then
-            self._link.send(channel, message)
-
     def _interrupt(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for execution in waiting:
+        for execution in list(self._cells.waiting):
             self._not_sent(execution)
-        self._interrupting = True
-        self._interrupted = ""
-        if self.owned is not None and self.owned.interrupt():
-            self._was_interrupted(datetime.now(UTC).isoformat())
-        else:
-            self._ask(
-                "control", "interrupt_request", lambda reply: self._was_interrupted(reply.date)
-            )
-
-    def _was_interrupted(self, date: str) -> None:
-        self._nudge()
-        self._interrupting = False
-        self._interrupted = date
-        for execution in self._unfinished():
-            self._interrupt_again_if_early(execution)
-
-    def _interrupt_again_if_early(self, execution: Execution) -> None:
-        """Repeat an interrupt that overtook its cell: an idle kernel ignores them.
-
-        Told by the kernel's own clock: when it interrupted, and when it began to run the code.
-        """
-        if execution.interrupted_early and execution.begun and self._interrupted:
-            execution.interrupted_early = False
-            if self._interrupted < execution.begun:
-                self._interrupt()
-
-    def _nudge(self) -> None:
-        """Wake an event loop that sleeps in a long ``await``; ipykernel only looks after a
-        message."""
-        self._ask("shell", "kernel_info_request", lambda _: None)
+        self._interrupts.interrupt()
 
     def _tick_later(self) -> None:
         if self._timer is None:
@@ -461,37 +411,39 @@ class Kernel:
 
     def _tick(self) -> None:
         self._timer = None
-        for execution in self._unfinished():
-            if execution.sent:
-                execution.tick(self.reactor.now)
-            if execution.done:  # also by an answer that came meanwhile
-                self._finished(execution)
-        running = [each for each in self._executions.values() if each.sent]
-        if running and self._link.state is LinkState.UP:
-            self._listen_to_silence(running)
-        if self._waiting:
+        for execution in self._cells.sent:
+            execution.tick(self.reactor.now)
+            if execution.done:
+                self._over(execution)
+        if self._cells.running is not None and self._link.state is LinkState.UP:
+            self._listen_to_silence()
+        if self._cells.waiting:
             self._wait_for_proof()
-        if running or self._waiting:
+        if self._cells:
             self._tick_later()
+
+    def _over(self, execution: Execution) -> None:
+        self._cells.over(execution)
+        if self._cells.running is None:
+            self._interrupts.idle()
 
     def _wait_for_proof(self) -> None:
         lasts = self._unproved.lasts(self.reactor.now)
-        for execution in list(self._waiting):
+        for execution in list(self._cells.waiting):
             limit = execution.limits.unresponsive_after
             if limit is not None and lasts >= limit:
-                self._waiting.remove(execution)
                 reason = f"has not answered for {lasts:.0f} s"
-                execution.fail(KernelUnresponsive(self.name, reason, may_have_run=False))
-                self._finished(execution)
+                error = KernelUnresponsive(self.name, reason, may_have_run=False)
+                self._cells.fail(execution, error)
         if self._unproved.notice_is_due(self.reactor.now):
-            for execution in self._waiting:
+            for execution in self._cells.waiting:
                 execution.notice(
                     f"has not answered for {lasts:.0f} s, as kernels do that run somebody else's "
                     "cell; this one has not been sent. Ctrl-C takes it back"
                 )
 
-    def _listen_to_silence(self, running: list[Execution]) -> None:
-        now = self.reactor.now
+    def _listen_to_silence(self) -> None:
+        now, running = self.reactor.now, self._cells.sent
         if any(execution.asks for execution in running):
             self._silence.expect(now)  # it waits for the user
             return
@@ -502,15 +454,11 @@ class Kernel:
         for execution in running:
             limit = execution.limits.unresponsive_after
             if stopped or (limit is not None and lasts >= limit):
-                execution.fail(self._unresponsive(execution, stopped=stopped))
-                self._finished(execution)
+                self._cells.fail(execution, self._unresponsive(execution, stopped=stopped))
         if self._silence.notice_is_due(now):
-            mute = (
-                ""
-                if self._silence.answers_while_busy
-                else (", as some kernels are while they compute")
-            )
-            for execution in running:
+            usual = not self._silence.answers_while_busy
+            mute = ", as some kernels are while they compute" if usual else ""
+            for execution in self._cells.sent:
                 execution.notice(f"has been silent for {lasts:.0f} s{mute}; Ctrl-C interrupts it")
 
     def _unresponsive(self, execution: Execution, *, stopped: bool = False) -> KernelUnresponsive:
@@ -520,38 +468,25 @@ class Kernel:
             reason += f"; its process {self.pid} is stopped (kill -CONT {self.pid} wakes it)"
         return KernelUnresponsive(self.name, reason, may_have_run=execution.sent)
 
-    def _finished(self, execution: Execution) -> None:
-        msg_id = execution.request.msg_id
-        if self._executions.pop(msg_id, None) is None:
-            return
-        if self._running is execution:
-            self._running = next((e for e in self._executions.values() if e.sent), None)
-        self._late[msg_id] = execution
-        if len(self._late) > REMEMBERED:
-            self._late.popitem(last=False)
-
     # The link's owner.
 
     def link_message(self, channel: Channel, message: Message) -> None:
         """Route one message to whoever asked for it."""
-        self._silence.heard(self.reactor.now, busy=self._running is not None)
+        self._silence.heard(self.reactor.now, busy=self._cells.running is not None)
         if channel == "iopub" and message.type in ("status", "iopub_welcome"):
             self._note_status(message)
-        parent = message.parent_id
-        execution = self._executions.get(parent) or self._late.get(parent)
-        if execution is not None:
-            if not belongs(channel, message.type):
-                execution.odd(ProtocolError(f"{message.type} on {channel}"))
-                return
+        execution = self._cells.find(message.parent_id)
+        if execution is None:
+            if channel != "iopub":
+                self._requests.replied(message)
+        elif belongs(channel, message.type):
             execution.receive(message, self.reactor.now)
             if execution.interrupted_early:
-                self._interrupt_again_if_early(execution)
+                self._interrupts.begun(execution)
             if execution.done:
-                self._finished(execution)
-        elif channel != "iopub" and (then := self._requests.pop(parent, None)):
-            then(message)
-        elif channel != "iopub" and (answer := self._answers.pop(parent, None)):
-            answer.set_result(message)
+                self._over(execution)
+        else:
+            execution.odd(ProtocolError(f"{message.type} on {channel}"))
 
     def link_up(self, proof: Handshake, finding: Finding | None) -> None:
         """The kernel proved itself: take stock, and send what was waiting for that."""
@@ -564,16 +499,8 @@ class Kernel:
         self._fences.clear()
         self._status_seen = False
         if finding is not None and finding.verdict is Verdict.RESUMED:
-            # In order: whatever was sent before this is over when this is answered.
-            sent = [each for each in self._unfinished() if each.sent]
-            for execution in sent:
-                execution.back_in_touch()
-            self._ask("shell", "kernel_info_request", lambda _: self._missed(sent))
-            for answer in self._unsent:
-                self._link.send("stdin", answer)
-            if self._interrupting and sent:
-                self._interrupt()  # the first may have gone the way of the connection
-        elif finding is not None and waited_through_loss and self._executions:
+            self._resume()
+        elif finding is not None and waited_through_loss and self._cells:
             self._fail_all(
                 lambda may_have_run: KernelRestarted(
                     self.name, finding.reason, may_have_run=may_have_run
@@ -584,14 +511,14 @@ class Kernel:
         self._unsent.clear()
         self._restarting = False
         if not proof.shell_answers:
-            self._ask("shell", "kernel_info_request", self._shell_answered)
-        self._ask("control", "usage_request", self._note_usage)
+            self._requests.ask("shell", "kernel_info_request", self._shell_answered)
+        self._requests.ask("control", "usage_request", self._note_usage)
         if not self._ready.done():
             self._ready.set_result(None)
         if self.owned is not None and self.kernel_info.get("implementation") == "ipython":
             content = {"code": LIFT_LIMIT, "silent": True, "store_history": False}
-            self._ask("shell", "execute_request", lambda _: None, content)
-        waiting, self._waiting = self._waiting, []
+            self._requests.ask("shell", "execute_request", content=content)
+        waiting, self._cells.waiting = self._cells.waiting, []
         for execution in waiting:
             self._send(execution)
 
@@ -613,8 +540,8 @@ class Kernel:
         """Wait for what the link finds out."""
         self._state = KernelState.LOST
         self._down.set()
-        self._forget_requests()
-        for execution in self._unfinished():
+        self._fail_requests()
+        for execution in self._cells:
             execution.lost_touch()
 
     def link_gone(self, finding: Finding) -> None:
@@ -633,11 +560,11 @@ class Kernel:
 
     def link_pong(self) -> None:
         """It lives; that is all a heartbeat says."""
-        self._silence.heard(self.reactor.now, busy=self._running is not None)
+        self._silence.heard(self.reactor.now, busy=self._cells.running is not None)
 
     def link_rejected(self, error: MessageRejected) -> None:
         """Bytes that are no message change nothing, but a cell that runs may miss them."""
-        for execution in self._unfinished():
+        for execution in self._cells:
             execution.odd(error)
 
     # What became of it.
@@ -681,25 +608,24 @@ class Kernel:
             return KernelUnreachable(self.name, f"it is {self._state.value}")
         return KernelDied(self.name, self.finding.reason, may_have_run=may_have_run)
 
-    def _unfinished(self) -> list[Execution]:
-        return list(self._executions.values())
+    def _resume(self) -> None:
+        """The same kernel answers over a new connection."""
+        sent = self._cells.sent
+        for execution in sent:
+            execution.back_in_touch()
+        # In order: whatever was sent before this is over when this is answered.
+        self._requests.ask("shell", "kernel_info_request", lambda _: self._missed(sent))
+        for answer in self._unsent:
+            self._link.send("stdin", answer)
+        self._interrupts.back_in_touch()
 
     def _fail_all(self, error: Callable[[bool], KernelMagicsError]) -> None:
-        self._waiting.clear()
-        self._forget_requests()
-        for execution in self._unfinished():
-            execution.fail(error(execution.sent))
-            self._finished(execution)
+        self._fail_requests()
+        self._cells.fail_all(error)
+        self._interrupts.idle()
 
-    def _forget_answer(self, msg_id: str) -> None:
-        self._answers.pop(msg_id, None)
-
-    def _forget_requests(self) -> None:
-        self._requests.clear()
-        for answer in self._answers.values():
-            error = KernelDied(self.name, "closed its connection", may_have_run=True)
-            answer.set_exception(error)
-        self._answers.clear()
+    def _fail_requests(self) -> None:
+        self._requests.fail(KernelDied(self.name, "closed its connection", may_have_run=True))
 
     def _note_status(self, message: Message) -> None:
         content = _content(message)
@@ -719,7 +645,11 @@ class Kernel:
 
     def _shell_answered(self, _: Message) -> None:
         # What a kernel says of its cells counts for more, whichever of the two is heard first.
-        if self._running is None and self._state is KernelState.BUSY and not self._status_seen:
+        if (
+            self._cells.running is None
+            and self._state is KernelState.BUSY
+            and not self._status_seen
+        ):
             self._state = KernelState.IDLE
 
     def _note_usage(self, reply: Message) -> None:

@@ -284,7 +284,7 @@ def test_a_request_to_a_kernel_that_dies_meanwhile_is_an_error_at_once(
     kernel = pool.attach(hand.connection_file)
     with hand.stopped(), ThreadPoolExecutor(1) as thread:
         asked = thread.submit(kernel.request, "shell", "kernel_info_request", timeout=8.0)
-        wait_until(lambda: kernel._requests, what="it was asked")
+        wait_until(lambda: kernel._requests._open, what="it was asked")
         hand.kill()
         with pytest.raises((KernelGone, KernelUnreachable)):
             asked.result(6.0)

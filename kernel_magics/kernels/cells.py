@@ -1,0 +1,72 @@
+"""The cells of one kernel: waiting to be sent, sent, and over. On the reactor's thread."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+
+from ..errors import KernelMagicsError
+from .execution import Execution
+
+REMEMBERED = 64
+"""Finished cells whose late output (of threads they started) still finds its way to them."""
+
+
+class Cells:
+    """In order of submission; each leaves :attr:`waiting` when it is sent or fails."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Execution] = []
+        """Not sent: the kernel is not proved now."""
+        self.running: Execution | None = None
+        """The first of those that were sent and are not over; None when the kernel owes us none."""
+        self._unfinished: dict[str, Execution] = {}
+        self._late: OrderedDict[str, Execution] = OrderedDict()
+
+    def __iter__(self) -> Iterator[Execution]:
+        """Those that are not over."""
+        return iter(list(self._unfinished.values()))
+
+    def __bool__(self) -> bool:
+        return bool(self._unfinished)
+
+    @property
+    def sent(self) -> list[Execution]:
+        """Those that may be running there."""
+        return [each for each in self._unfinished.values() if each.sent]
+
+    def add(self, execution: Execution) -> None:
+        """A new one."""
+        self._unfinished[execution.request.msg_id] = execution
+
+    def find(self, msg_id: str) -> Execution | None:
+        """Return the cell of that request, also for a while after its end."""
+        return self._unfinished.get(msg_id) or self._late.get(msg_id)
+
+    def leave(self, execution: Execution) -> None:
+        """It is about to be sent."""
+        execution.sent = True
+        self.running = self.running or execution
+
+    def over(self, execution: Execution) -> None:
+        """It is over; a second time this does nothing."""
+        msg_id = execution.request.msg_id
+        if self._unfinished.pop(msg_id, None) is None:
+            return
+        if self.running is execution:
+            self.running = next(iter(self.sent), None)
+        self._late[msg_id] = execution
+        if len(self._late) > REMEMBERED:
+            self._late.popitem(last=False)
+
+    def fail(self, execution: Execution, error: KernelMagicsError) -> None:
+        """End one with an error."""
+        if execution in self.waiting:
+            self.waiting.remove(execution)
+        execution.fail(error)
+        self.over(execution)
+
+    def fail_all(self, error: Callable[[bool], KernelMagicsError]) -> None:
+        """End all; ``error`` is given whether the code may have run."""
+        for execution in self:
+            self.fail(execution, error(execution.sent))
