@@ -7,15 +7,15 @@ FLOOR := .venv-floor
 JS := .venv-js
 PIP_INSTALL := -m pip install -qq
 
-.PHONY: help run test cover lab bench soak fuzz lint floor test-floor deps-run deps-test deps-lab deps-kernels \
-        clean
+.PHONY: help run test cover lab bench soak fuzz lint floor test-floor clean \
+    deps-run deps-test deps-lab deps-qt deps-kernels
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make run         run the tour, notebooks/tour.ipynb, and print what it shows'
 	@echo 'make test        the tests; PYTEST_ARGS="-k name" is handed to pytest,'
-	@echo '                 KM_TIER=full adds the long ones, KM_REQUIRE=bash,floor,ir,jslab,lab'
+	@echo '                 KM_TIER=full adds the long ones, KM_REQUIRE=bash,floor,lab,...'
 	@echo '                 turns "skipped: not installed" into a failure'
 	@echo 'make cover       whether protocol/ and wire/ are tested whole, branch by branch'
 	@echo 'make lab         the tour in JupyterLab'
@@ -25,7 +25,8 @@ help:
 	@echo 'make lint        ruff and mypy'
 	@echo 'make floor       a second environment with the oldest supported versions'
 	@echo 'make test-floor  the quick tests in it'
-	@echo 'make deps-kernels  the JavaScript kernel that some tests use; needs npm'
+	@echo 'make deps-kernels'
+	@echo '                 the JavaScript kernel that some tests start; needs npm'
 	@echo 'make clean       remove all environments and caches'
 
 run: deps-run
@@ -71,6 +72,7 @@ test-floor: floor
 deps-run: $(VENV)/.km-run
 deps-test: $(VENV)/.km-test
 deps-lab: $(VENV)/.km-lab
+deps-qt: $(VENV)/.km-qt
 deps-kernels: $(JS)/.km-kernels
 
 # `pip install --group` needs pip 25.1; what venv brings may be older.
@@ -94,6 +96,11 @@ $(VENV)/.km-test: $(VENV)/.km-pip pyproject.toml
 $(VENV)/.km-lab: $(VENV)/.km-pip pyproject.toml
 	@echo 'installing kernel_magics and JupyterLab into $(VENV)'
 	@$(VENV)/bin/python $(PIP_INSTALL) -e . --group run --group lab
+	@touch $(VENV)/.km-run $@
+
+$(VENV)/.km-qt: $(VENV)/.km-pip pyproject.toml
+	@echo 'installing kernel_magics and the Qt console into $(VENV)'
+	@$(VENV)/bin/python $(PIP_INSTALL) -e . --group run --group qt
 	@touch $(VENV)/.km-run $@
 
 $(FLOOR)/.km-test: $(FLOOR)/.km-pip pyproject.toml

@@ -21,7 +21,7 @@ from .errors import KernelMagicsError, RemoteError
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from .api import attach, pool, start
+    from .api import attach, pool, start, tunnel
     from .connect.info import ConnectionInfo
     from .kernels.execution import Execution, Result
     from .kernels.kernel import Kernel
@@ -40,6 +40,7 @@ __all__ = [
     "attach",
     "pool",
     "start",
+    "tunnel",
 ]
 
 _HOMES = {
@@ -51,6 +52,7 @@ _HOMES = {
     "attach": "api",
     "pool": "api",
     "start": "api",
+    "tunnel": "api",
 }
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from .kernels.pool import KernelPool
 
 if TYPE_CHECKING:
+    from .connect.ssh import Ask
     from .kernels.kernel import Kernel
 
 pool = KernelPool()
@@ -18,6 +19,19 @@ pool = KernelPool()
 def attach(what: str | os.PathLike[str], name: str | None = None) -> Kernel:
     """Attach a kernel that runs already; see :meth:`KernelPool.attach`."""
     return pool.attach(what, name)
+
+
+def tunnel(
+    host: str,
+    what: str,
+    name: str | None = None,
+    *,
+    key: str | None = None,
+    tcp: bool = False,
+    ask: Ask | None = None,
+) -> Kernel:
+    """Attach a kernel of another machine over ssh; see :meth:`KernelPool.tunnel`."""
+    return pool.tunnel(host, what, name, key=key, tcp=tcp, ask=ask)
 
 
 def start(

@@ -5,15 +5,22 @@
     KernelMagicsError
     ├── ConnectionFileError      a connection file that cannot be used: which file, which field, why
     ├── KernelNotFound           no kernel answers to that name
-    │   └── AmbiguousKernel      several do
+    │   ├── AmbiguousKernel      several do
+    │   └── ConnectionFileNotFound  no file does; also a FileNotFoundError
+    ├── NotAKernel               this process is no kernel; also a RuntimeError
     ├── BadName                  a name that no kernel can have
     ├── KernelUnreachable        a kernel that could not be attached
-    │   └── AuthenticationError  it answers, but signs with another key
+    │   ├── AuthenticationError  it answers, but signs with another key
+    │   └── ExposedKernel        everybody on the way could read along
+    ├── SshError                 a login that cannot be had
     ├── LaunchError              a kernel that could not be started
+    ├── QtConsoleError           a Qt console that did not open
+    │   └── QtConsoleMissing     it or Qt is not installed; also an ImportError
     ├── NotOwned                 only the kernels we started can be restarted
     ├── KernelGone               the kernel ended under a request
     │   ├── KernelDied
     │   ├── KernelRestarted
+    │   ├── TunnelDown           the way to it broke
     │   ├── KernelUnresponsive   it is there, but silent where it should not be
     │   └── KernelDetached       we let go of it
     ├── ExecutionTimeout         the caller's own time limit
@@ -75,6 +82,21 @@ class AmbiguousKernel(KernelNotFound):
         )
 
 
+class ConnectionFileNotFound(KernelNotFound, FileNotFoundError):
+    """No connection file answers to that name."""
+
+
+class NotAKernel(KernelMagicsError, RuntimeError):
+    """The kernel of this process was meant, and this process is none."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        super().__init__(
+            "this is not a Jupyter kernel, so it has no connection file of its own; run it in a "
+            f"notebook, or name a kernel's file (they are in {folder})"
+        )
+
+
 class BadName(KernelMagicsError):
     """A name that no kernel can have here."""
 
@@ -92,6 +114,19 @@ class KernelUnreachable(KernelMagicsError):
     def __init__(self, kernel: str, reason: str) -> None:
         self.kernel, self.reason = kernel, reason
         super().__init__(f"cannot attach {kernel}: {reason}")
+
+
+class ExposedKernel(KernelUnreachable):
+    """A kernel on another machine that is only reached over plain TCP."""
+
+    def __init__(self, kernel: str, address: str, file: str) -> None:
+        self.address = address
+        super().__init__(
+            kernel,
+            f"it is at {address} over plain TCP, so that everybody on the way could read along and "
+            f"run code there. Go through ssh (%kernel_tunnel {address} {file}), or say --insecure "
+            "where you trust the network",
+        )
 
 
 class AuthenticationError(KernelUnreachable):
@@ -112,6 +147,34 @@ class LaunchError(KernelMagicsError):
         self.spec, self.reason, self.log = spec, reason, log
         tail = f"\n{log}" if log else ""
         super().__init__(f"cannot start {spec!r}: {reason}{tail}")
+
+
+class QtConsoleError(KernelMagicsError):
+    """A Qt console that did not open; ``log`` holds the last lines it wrote."""
+
+    def __init__(self, reason: str, log: str = "") -> None:
+        self.reason, self.log = reason, log
+        tail = f"\n{log}" if log else ""
+        super().__init__(f"no Qt console: {reason}{tail}")
+
+
+class QtConsoleMissing(QtConsoleError, ImportError):
+    """What the window is made of is not installed in this environment."""
+
+    def __init__(self, what: str, python: str) -> None:
+        self.what, self.python = what, python
+        super().__init__(
+            f"{what} is not installed for {python}; "
+            "python -m pip install qtconsole PySide6-Essentials"
+        )
+
+
+class SshError(KernelMagicsError):
+    """A login or tunnel that cannot be had; ``reason`` is ssh's own last line, or ours."""
+
+    def __init__(self, destination: str, reason: str) -> None:
+        self.destination, self.reason = destination, reason
+        super().__init__(f"ssh {destination}: {reason}")
 
 
 class NotOwned(KernelMagicsError):
@@ -143,6 +206,10 @@ class KernelDied(KernelGone):
 
 class KernelRestarted(KernelGone):
     """Another process answers in the kernel's place: its variables are gone."""
+
+
+class TunnelDown(KernelGone):
+    """The kernel cannot be reached now; it may be well, and the way to it is being opened again."""
 
 
 class KernelUnresponsive(KernelGone):
@@ -233,7 +300,8 @@ class RemoteError(KernelMagicsError):
 
     def __reduce__(self) -> tuple[object, ...]:
         # The class is made on the fly, so that pickle could not find it by name.
-        return remote_error, (self.kernel, self.ename, self.evalue, self.traceback)
+        about = (self.kernel, self.ename, self.evalue, self.traceback)
+        return remote_error, about, {"explained": self.explained, "shown": self.shown}
 
     def _render_traceback_(self) -> list[str]:
         """Lines for IPython, which prints them instead of our own stack."""

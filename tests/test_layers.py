@@ -213,9 +213,10 @@ def test_every_imported_library_is_declared():
     assert {DISTRIBUTIONS.get(library, library).lower() for library in libraries} <= declared
 
 
-def test_importing_the_package_does_not_import_what_is_slow():
+@pytest.mark.parametrize("module", [PACKAGE, f"{PACKAGE}.connect"])
+def test_importing_the_package_does_not_import_what_is_slow(module):
     code = (
-        "import json, sys; before = set(sys.modules); import kernel_magics;"
+        f"import json, sys; before = set(sys.modules); import {module}, kernel_magics;"
         " print(json.dumps([kernel_magics.__file__, sorted(set(sys.modules) - before)]))"
     )
     answer = subprocess.run(

@@ -11,6 +11,7 @@ import ipaddress
 import json
 import os
 import re
+import socket
 import stat
 import warnings
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from typing import Any
 
 from ..errors import ConnectionFileError
 from ..protocol.message import SIGNATURE_SCHEMES
+from ..protocol.secret import HIDDEN, Secret
 from ..wire.zmq import Endpoints
 
 SIZE_LIMIT = 64 * 1024
@@ -27,33 +29,8 @@ SIZE_LIMIT = 64 * 1024
 
 PORTS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
 
-HIDDEN = "(hidden)"
-"""What stands in the place of a secret wherever people may read it."""
-
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)\w([\w-]*\w)?(\.\w([\w-]*\w)?)*\.?", re.ASCII)
 _Z85_KEY = re.compile(r"[0-9A-Za-z.:+=^!/*?&<>()\[\]{}@%$#-]{40}")
-
-
-class Secret:
-    """Bytes that no repr, format or log shows; :meth:`reveal` is the only way to them."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: bytes) -> None:
-        self._value = value
-
-    def reveal(self) -> bytes:
-        """Return the bytes. Call it where they are used, and keep no copy."""
-        return self._value
-
-    def __repr__(self) -> str:
-        return HIDDEN
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and self._value == other._value
-
-    def __hash__(self) -> int:
-        return hash(self._value)
 
 
 @dataclass(frozen=True)
@@ -98,6 +75,16 @@ class ConnectionInfo:
         Raises:
             ConnectionFileError: an entry is missing or cannot be what it is.
         """
+        try:
+            return cls._checked(values, path)
+        except ConnectionFileError as error:
+            found = error.with_traceback(None)
+        # Whoever shows the variables of a traceback's frames must not find the key in them.
+        del values
+        raise found
+
+    @classmethod
+    def _checked(cls, values: Mapping[str, Any], path: Path | None) -> ConnectionInfo:
         check = _Checker(values, str(path or "connection info"))
         transport = check.one_of("transport", ("tcp", "ipc"), default="tcp")
         session = values.get("jupyter_session")
@@ -150,8 +137,8 @@ class ConnectionInfo:
                 "control": self.url("control_port"),
             },
             heartbeat=self.url("hb_port"),
-            curve_server_key=public.reveal() if public else None,
-            curve_keys=(public.reveal(), secret.reveal()) if public and secret else None,
+            curve_server_key=public,
+            curve_keys=(public, secret) if public and secret else None,
         )
 
     def as_dict(self, *, show_key: bool = False) -> dict[str, Any]:
@@ -179,6 +166,22 @@ class ConnectionInfo:
     def fingerprint(self) -> str:
         """What tells this kernel from all others, and from which nobody learns its key."""
         return hashlib.sha256(b"kernel_magics " + self.key.reveal()).hexdigest()[:16]
+
+    @property
+    def is_exposed(self) -> bool:
+        """Whether what is said to the kernel leaves this machine unencrypted.
+
+        An address is of this machine if a socket can be bound to it.
+        """
+        if self.transport == "ipc" or self.curve_publickey is not None:
+            return False
+        family = socket.AF_INET6 if ":" in self.address else socket.AF_INET
+        with socket.socket(family) as sock:
+            try:
+                sock.bind((self.address, 0))
+            except OSError:
+                return True
+        return False
 
     def is_same_kernel(self, other: ConnectionInfo) -> bool:
         """Whether both lead to one kernel: only a kernel and its clients share its key."""
@@ -282,16 +285,19 @@ def _read(path: Path, *, warn: bool) -> dict[str, Any]:
         raise ConnectionFileError(where, f"is larger than {SIZE_LIMIT // 1024} KiB")
     if not content.strip():
         raise ConnectionFileError(where, "is empty")
+    values: Any = None
+    problem = "does not hold a dictionary"
     try:
         values = json.loads(content)
     except RecursionError:
-        raise ConnectionFileError(where, "is nested too deeply to be a connection file") from None
+        problem = "is nested too deeply to be a connection file"
     except ValueError:
-        # The parser's own words could quote the file, and with it the key.
-        raise ConnectionFileError(where, "is not JSON, or only half written") from None
-    if not isinstance(values, dict):
-        raise ConnectionFileError(where, "does not hold a dictionary")
-    return values
+        problem = "is not JSON, or only half written"
+    if isinstance(values, dict):
+        return values
+    # Neither the parser's own words nor the variables of a traceback's frames may quote the key.
+    del content, values
+    raise ConnectionFileError(where, problem)
 
 
 def _why(error: OSError) -> str:

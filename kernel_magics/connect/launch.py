@@ -16,13 +16,13 @@ import sys
 import tempfile
 import threading
 import uuid
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import LaunchError
+from ..errors import KernelMagicsError, LaunchError
 from ..wire.zmq import asyncio_context
 from .find import runtime_dir
 from .info import ConnectionInfo
@@ -138,6 +138,11 @@ class OwnedKernel:
         spec = self._manager.kernel_spec if self._manager is not None else None
         return spec.display_name if spec is not None else self.options.label
 
+    @property
+    def command(self) -> list[str]:
+        """The command line that it is started with; empty before the start."""
+        return [] if self._manager is None else list(self._manager.format_kernel_cmd())
+
     def exit_status(self) -> int | None:
         """Return the process's exit status, as `subprocess.Popen.returncode`; None while it
         lives."""
@@ -158,13 +163,13 @@ class OwnedKernel:
             self.shutdown(now=True)
             raise
 
-    def restart(self) -> None:
-        """End the process and start another behind the same ports, keys and files.
+    def restart(self, *, now: bool = False) -> Future[None]:
+        """Begin to end the process and to start another behind the same ports, keys and files.
 
-        Raises:
-            LaunchError: the new process could not be made.
+        It goes on to its end also when nobody waits for that. The old process is asked to end, or
+        killed ``now``. The future raises LaunchError if the new process could not be made.
         """
-        self._lifecycle.submit(self._restart()).result()
+        return self._lifecycle.submit(self._restart(now))
 
     def shutdown(self, *, now: bool = False) -> None:
         """End the process and remove its files: politely, within 5 s, or ``now``. May be called
@@ -193,6 +198,16 @@ class OwnedKernel:
             os.killpg(pid, signal.SIGINT)
         return True
 
+    def signal(self, signum: int) -> None:
+        """Send a signal to the process and to those it started; one that has ended gets none.
+
+        Raises:
+            KernelMagicsError: there is no such signal.
+        """
+        if signum not in signal.valid_signals():
+            raise KernelMagicsError(f"there is no signal {signum}; signal.Signals lists them")
+        self._lifecycle.submit(self._signal(signum)).result()
+
     def is_stopped(self) -> bool:
         """Whether the process is stopped (SIGSTOP, a debugger); False where that is unknown."""
         try:
@@ -218,7 +233,7 @@ class OwnedKernel:
 
     async def _start(self) -> ConnectionInfo:
         async with self._turn:
-            self._folder = _private_folder()
+            self._folder = private_folder()
             try:
                 self._manager = self._new_manager(self._folder)
                 await self._launch()
@@ -233,18 +248,24 @@ class OwnedKernel:
         env = {k: v for k, v in os.environ.items() if k not in NOT_INHERITED} | dict(options.env)
         assert self._folder is not None
         # Not ours to inherit: ipykernel publishes what its children write as its own output.
-        with (self._folder / "log").open("ab") as output:
-            try:
-                await self._manager.start_kernel(
-                    env=env,
-                    cwd=options.cwd or str(Path.cwd()),
-                    stdout=output,
-                    stderr=output,
-                    independent=options.keep,
-                )
-            except Exception as error:  # whatever a kernelspec or a provisioner can do wrong
-                raise LaunchError(options.label, f"{type(error).__name__}: {error}") from error
+        with (self._folder / "log").open("ab") as output, self._translated():
+            await self._manager.start_kernel(
+                env=env,
+                cwd=options.cwd or str(Path.cwd()),
+                stdout=output,
+                stderr=output,
+                independent=options.keep,
+            )
         self._watch()
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Within, whatever a kernelspec or a provisioner can do wrong is a LaunchError."""
+        try:
+            yield
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise LaunchError(self.options.label, reason) from error
 
     def _watch(self) -> None:
         if self._watched is not None:
@@ -256,11 +277,19 @@ class OwnedKernel:
             self._lifecycle.watcher.watch(self.pid, [self._folder, self._manager.connection_file])
             self._watched = self.pid
 
-    async def _restart(self) -> None:
+    async def _restart(self, now: bool) -> None:
         assert self._manager is not None
         async with self._turn:
-            await self._manager.shutdown_kernel(restart=True)
+            if self._closed:
+                raise LaunchError(self.options.label, "it was shut down meanwhile")
+            with self._translated():
+                await self._manager.shutdown_kernel(now=now, restart=True)
             await self._launch()
+
+    async def _signal(self, signum: int) -> None:
+        assert self._manager is not None
+        if await self._manager.is_alive():
+            await self._manager.signal_kernel(signum)
 
     async def _shutdown(self, now: bool) -> None:
         async with self._turn:
@@ -313,7 +342,8 @@ class OwnedKernel:
         return manager
 
 
-def _private_folder() -> Path:
+def private_folder() -> Path:
+    """Make a folder that only this user can enter, with a path short enough for sockets in it."""
     folder = tempfile.mkdtemp(prefix="km-")
     if len(os.fsencode(folder)) > LONGEST_SOCKET_DIR and Path("/tmp").is_dir():
         Path(folder).rmdir()

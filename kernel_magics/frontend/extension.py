@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ..api import pool
-from ..errors import RemoteError
+from ..errors import ConnectionFileError, ConnectionFileNotFound, RemoteError
 from .magics import KernelMagics
 from .output import local_iopub
 from .terminal import safe
@@ -81,14 +81,16 @@ def own_connection(shell: InteractiveShell) -> ConnectionInfo | None:
     if kernel is None:
         return None
     # The kernel's own application, not IPKernelApp.instance(): terminals have one of those too.
-    from ipykernel.connect import get_connection_file
-
+    from ..connect.classic import get_connection_file
     from ..connect.info import ConnectionInfo
 
     app = kernel.parent
     if not hasattr(app, "connection_file"):
         return None
-    return ConnectionInfo.from_file(get_connection_file(app))
+    try:
+        return ConnectionInfo.from_file(get_connection_file(app))
+    except ConnectionFileNotFound as error:
+        raise ConnectionFileError(error.wanted, "is gone") from None
 
 
 def _silence_shown_errors(shell: InteractiveShell) -> Callable[[], None]:

@@ -58,7 +58,12 @@ def parse(magic: Callable[..., Any], line: str) -> Any:
 def _parse(parser: Any, line: str) -> Any:
     # Once for each line: argparse takes longer than the whole way to a kernel. And not with
     # parse_argstring, which leaves the quotes round a path with blanks.
-    return parser.parse_args(arg_split(line, posix=os.name == "posix"))
+    return parser.parse_args(_words(line))
+
+
+def _words(line: str) -> list[str]:
+    words: list[str] = arg_split(line, posix=os.name == "posix")
+    return words
 
 
 def _usage(magic: Callable[..., Any]) -> Callable[..., Any]:
@@ -172,7 +177,7 @@ class KernelMagics(Magics):
             %connection_info
             %connection_info gpu --json --show-key
         """
-        from ..connect.info import HIDDEN
+        from ..protocol.secret import HIDDEN
 
         args = parse(self.connection_info, line)
         info = self._pool[args.kernel].info if args.kernel else self._own()
@@ -190,6 +195,32 @@ class KernelMagics(Magics):
                 f"  %kernel_attach {info.path}\n"
                 f"  jupyter console --existing {info.path}"
             )
+
+    @magic_arguments()
+    @argument(
+        "kernel", nargs="?", help="an attached kernel; without it, the kernel of this session"
+    )
+    @argument("args", nargs="...", help="options for qtconsole, such as --style=monokai")
+    @line_magic
+    @_usage
+    def connect_qtconsole(self, line: str) -> None:
+        """Open a Qt console, a window of its own, on a kernel.
+
+        ::
+
+            %connect_qtconsole
+            %connect_qtconsole gpu --style=monokai
+
+        It also shows what others run there. Closing it leaves the kernel running.
+        """
+        from ..connect.qtconsole import open_window
+
+        name, options = _split_kernel(line)
+        info = self._own() if name is None else self._living(name).info
+        if info.path is None:
+            raise UsageError(f"{info.name} has no connection file, which a Qt console has to read")
+        process = open_window(info.path, options)
+        print(f"opened a Qt console on {name or info.name} (pid {process.pid})")
 
     @magic_arguments()
     @argument(
@@ -217,6 +248,7 @@ class KernelMagics(Magics):
 
     @magic_arguments()
     @argument("--name", help="what to call it; otherwise the connection file's name")
+    @argument("--insecure", action="store_true", help="also over plain TCP to another machine")
     @argument("what", help="a connection file's path, its id, or four characters or more of that")
     @line_magic
     @_usage
@@ -227,9 +259,49 @@ class KernelMagics(Magics):
 
             %kernel_attach 6759 --name gpu
             %kernel_attach ~/kernel-of-a-colleague.json
+            %kernel_attach ssh://gpubox/6759
         """
         args = parse(self.kernel_attach, line)
-        self._say("attached", self._pool.attach(args.what, args.name))
+        kernel = self._pool.attach(args.what, args.name, insecure=args.insecure, ask=self._asker())
+        self._say("attached", kernel)
+
+    @magic_arguments()
+    @argument("--sshkey", metavar="FILE", help="a private key; otherwise as ssh is configured")
+    @argument("--name", help="what to call it; otherwise the connection file's name")
+    @argument(
+        "--tcp", action="store_true", help="local TCP ports, which all users here can connect to"
+    )
+    @argument("--list", action="store_true", help="show what runs there")
+    @argument("host", metavar="[USER@]HOST[:PORT]", help="as for ssh, aliases included")
+    @argument("kernel", nargs="?", help="a connection file here or there, or a fragment of it")
+    @line_magic
+    @_usage
+    def kernel_tunnel(self, line: str) -> None:
+        """Attach a kernel of another machine, over ssh.
+
+        ::
+
+            %kernel_tunnel gpubox kernel-6759.json --name gpu
+            %kernel_tunnel me@gpubox:2222 6759 --sshkey ~/.ssh/id_gpu
+            %kernel_tunnel gpubox --list
+
+        What ssh asks is asked here. When the connection breaks it is opened again, and cells that
+        run there go on.
+        """
+        from . import view
+
+        args = parse(self.kernel_tunnel, line)
+        if args.list == (args.kernel is not None):
+            raise UsageError("which kernel there? Name one, or let --list show them")
+        ask = self._asker()
+        if args.list:
+            with self._pool.login(args.host, key=args.sshkey, ask=ask) as tunnel:
+                display(view.far_table(tunnel.kernels(), args.host))
+            return
+        kernel = self._pool.tunnel(
+            args.host, args.kernel, args.name, key=args.sshkey, tcp=args.tcp, ask=ask
+        )
+        self._say("attached", kernel)
 
     @magic_arguments()
     @argument("--name", help="what to call it; otherwise the kernelspec's name")
@@ -348,7 +420,7 @@ class KernelMagics(Magics):
                 code,
                 sink=sink,
                 show=show,
-                ask=self._asker(kernel),
+                ask=self._asker(kernel.name),
                 timeout=args.timeout,
                 limits=Limits(self.text_limit, args.unresponsive_after),
                 metadata={"km_via": via} if via else {},
@@ -374,18 +446,25 @@ class KernelMagics(Magics):
         before = local.get_parent("shell").get("metadata", {}).get("km_via")
         return [*(before if isinstance(before, list) else []), own.fingerprint]
 
-    def _asker(self, kernel: Kernel) -> Ask | None:
-        """Return what asks this session's user; None when the front end takes no input."""
+    def _asker(self, name: str = "ssh") -> Ask | None:
+        """Return what asks this session's user in somebody's name; None when the front end takes
+        no input."""
         local = getattr(self._shell, "kernel", None)
         if local is not None and not getattr(local, "_allow_stdin", False):
             return None
 
         def ask(prompt: str, password: bool) -> str:
             prompt = safe(prompt) if local is None else sendable(prompt)
-            question = f"[{kernel.name}] {prompt}"
+            question = f"[{name}] {prompt}"
             return getpass.getpass(question) if password else builtins.input(question)
 
         return ask
+
+    def _living(self, name: str) -> Kernel:
+        kernel = self._pool[name]
+        if not kernel.alive and kernel.finding is not None:
+            raise UsageError(f"{kernel.name} {kernel.finding.reason}")
+        return kernel
 
     def _own(self) -> ConnectionInfo:
         own = self._pool.own()
@@ -424,6 +503,17 @@ def _split_code(line: str) -> tuple[str, str]:
             return line[:end], after
         rest = after
     return line, ""
+
+
+def _split_kernel(line: str) -> tuple[str | None, list[str]]:
+    """Split ``[KERNEL] ARGS``. Not by argparse: ``--style monokai`` names no kernel."""
+    try:
+        words = _words(line)
+    except ValueError as error:
+        raise UsageError(f"{error} in {line!r}") from None
+    if words and not words[0].startswith("-"):
+        return words[0], words[1:]
+    return None, words
 
 
 def _assignment(text: str) -> tuple[str, str]:

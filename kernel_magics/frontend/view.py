@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..connect.far import FarKernel
 from ..connect.find import FoundKernel
 from ..kernels.kernel import Kernel, KernelState
 from .terminal import one_line
@@ -91,9 +92,37 @@ def found_table(found: Sequence[FoundKernel], attached: Sequence[Kernel]) -> Tab
     )
 
 
+def far_table(found: Sequence[FarKernel], host: str) -> Table:
+    """Return the kernels of another machine, youngest first."""
+    state = {True: "running", False: "ended?", None: "-"}
+    return Table(
+        caption=_caption(len(found), f"kernel on {host}", "no connection file there"),
+        columns=("state", "connection file", "kernel", "age"),
+        rows=[
+            (
+                state[each.runs],
+                one_line(each.name),
+                one_line(each.info.kernel_name) or "-",
+                _age(each.age),
+            )
+            for each in found
+        ],
+        colours=["inherit"] * len(found),
+    )
+
+
+def _age(seconds: float) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 def where(kernel: Kernel) -> str:
     """Say where a kernel is, how it is reached and whose it is."""
     info = kernel.info
+    if kernel.way is not None:
+        return str(kernel.way)
     place = "ipc" if info.transport == "ipc" else f"tcp {info.address}"
     secrecy = "" if info.transport == "ipc" else (" encrypted" if kernel.encrypted else " plain")
     owner = "" if kernel.owned is None else (", kept" if kernel.owned.options.keep else ", ours")

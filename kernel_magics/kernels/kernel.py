@@ -10,11 +10,12 @@ import contextlib
 import logging
 import secrets
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from enum import Enum
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..connect.info import ConnectionInfo
 from ..connect.launch import OwnedKernel
@@ -32,20 +33,26 @@ from ..errors import (
     MessageRejected,
     NotOwned,
     ProtocolError,
+    TunnelDown,
 )
 from ..protocol.execution import Check, belongs
 from ..protocol.handshake import Handshake
-from ..protocol.health import STOPPED_AFTER, Finding, Silence, Verdict
+from ..protocol.health import SILENT_AFTER, STOPPED_AFTER, Finding, Silence, Verdict
 from ..protocol.message import Message, Session, Signer
 from ..wire.reactor import Reactor, Timer
 from ..wire.transport import Channel, Transport
 from ..wire.zmq import ZmqTransport
+from .callbacks import Callback, Callbacks, Event
 from .cells import Cells
 from .ctrl_c import CtrlC
+from .descriptors import reserve_descriptors
 from .execution import Ask, Execution, Limits, Result, Show, Sink
 from .interrupts import Interrupts
-from .link import Link, LinkState
+from .link import Link, LinkState, Way
 from .requests import AskedOn, Requests
+
+if TYPE_CHECKING:
+    from ..connect.client import BlockingKernelClient
 
 log = logging.getLogger("kernel_magics")
 
@@ -59,6 +66,10 @@ REOPEN_PATIENCE = 2.0
 
 SHUTDOWN_PATIENCE = 5.0
 """Seconds for a kernel to end that was asked to."""
+
+HEARING_PATIENCE = 2.0
+"""Seconds that a new client waits until it hears the kernel: some say nothing while they are
+busy."""
 
 
 LIFT_LIMIT = """
@@ -111,10 +122,14 @@ class Kernel:
         reactor: Reactor,
         info: ConnectionInfo,
         owned: OwnedKernel | None = None,
+        way: Way | None = None,
+        forget: Callable[[Kernel], None] = lambda _: None,
     ) -> None:
         self.name = name
         self.info = info
         self.owned = owned
+        self.way = way
+        """What it is reached through; None when nothing lies between."""
         self.kernel_info: dict[str, Any] = {}
         """The content of its ``kernel_info_reply``; empty until it answered."""
         self.pid: int | None = owned.pid if owned else None
@@ -122,6 +137,8 @@ class Kernel:
         self.finding: Finding | None = None
         """Why it is dead; None while it is not."""
         self.reactor = reactor
+        self._forget = forget  # in the pool
+        self._callbacks = Callbacks(name)
         self._session = Session()
         self._signer = Signer(info.key.reveal(), info.signature_scheme)
         self._link = Link(
@@ -131,6 +148,7 @@ class Kernel:
             self._session,
             self,
             owned.exit_status if owned else lambda: None,
+            way,
         )
         self._ready: Future[None] = Future()
         self._down = threading.Event()  # it has no connection now
@@ -143,8 +161,10 @@ class Kernel:
         self._silence = Silence()
         self._unproved = Silence()  # while cells wait for the proof
         self._status_seen = False  # of any cell there, over this connection
+        self._stopped_since: float | None = None  # a process of ours
         self._untold = ""  # what the next cell's user has to know
-        self._restarting = False  # by ourselves, so that nobody need be told
+        self._restart: Future[None] | None = None  # by ourselves, until it is proved or has failed
+        self._way_told = False
         self._timer: Timer | None = None
 
     def __repr__(self) -> str:
@@ -298,33 +318,54 @@ class Kernel:
         message = self._session.message("input_reply", {"value": value})
         self.reactor.post(partial(self._answer, message))
 
-    def restart(self) -> None:
+    def signal(self, signum: int) -> None:
+        """Send a signal to the process and to those it started.
+
+        Raises:
+            NotOwned: somebody else started it.
+            KernelDied: it has ended.
+            KernelMagicsError: there is no such signal.
+        """
+        if self.owned is None:
+            raise NotOwned(self.name, "signalled")
+        if not self.alive:
+            raise self._unavailable()
+        self.owned.signal(signum)
+
+    def restart(self, *, now: bool = False) -> None:
         """Restart the process and wait until the new one is proved.
+
+        The old one is given 5 s to end, or killed ``now``. Interrupted, this goes on by itself:
+        cells wait for the new process.
 
         Raises:
             NotOwned: somebody else started it.
             LaunchError, KernelDied: the new process did not come up.
+            Closed: we have let go of it.
         """
         if self.owned is None:
             raise NotOwned(self.name, "restarted")
-        self.reactor.ask(partial(self._suspend, KernelRestarted, "was restarted from here"))
-        try:
-            self.owned.restart()
-        except LaunchError as error:
-            self.reactor.ask(partial(self.link_failed, error))
-            raise
-        self.pid = self.owned.pid
-        self.connect(START_PATIENCE, retry=True)
+        self.reactor.ask(partial(self._begin_restart, self.owned, now)).result()
 
-    def shutdown(self) -> bool:
+    def shutdown(self, *, now: bool = False) -> bool:
         """End the kernel and let go of it; return whether it has ended.
 
-        One that we did not start is asked to end, and given ``SHUTDOWN_PATIENCE`` to do so.
+        One that we started has 5 s to end, or is killed ``now``. One that we did not start is asked
+        to end, and given ``SHUTDOWN_PATIENCE`` to do so.
+
+        Raises:
+            NotOwned: somebody else started it, so that it cannot be killed.
         """
+        if now and self.owned is None:
+            raise NotOwned(self.name, "killed")
+        self._forget(self)
         ended = True
         if self.owned is not None:
             self.reactor.ask(partial(self._suspend, KernelDied, "was shut down from here"))
-            self.owned.shutdown()
+            try:
+                self.owned.shutdown(now=now)
+            finally:
+                self.close()
         elif self.alive:
             request = self._session.message("shutdown_request", {"restart": False})
             self.reactor.post(partial(self._send_if_up, "control", request))
@@ -333,9 +374,85 @@ class Kernel:
         self.close()
         return ended
 
+    def detach(self) -> None:
+        """Let go of it: one that we started ends, unless it is to be kept; all others run on.
+
+        Leaving a ``with`` block of the kernel does this. May be called twice.
+        """
+        self._forget(self)
+        # Nothing is left to do if the pool was closed, and in a forked process it is not ours.
+        with contextlib.suppress(Closed):
+            if self.owned is not None and not self.owned.options.keep:
+                self.shutdown()
+                return
+            self.close()
+            if self.owned is not None:
+                self.owned.release()
+
+    def __enter__(self) -> Kernel:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.detach()
+
     def close(self) -> None:
-        """Let go of it; its process runs on. May be called twice."""
+        """Close the connection, and that is all; its process runs on. May be called twice."""
         self.reactor.ask(self._close)
+        if self.way is not None:
+            self.way.leave(self.info)
+
+    def add_restart_callback(self, callback: Callback, event: Event = "restart") -> None:
+        """Have ``callback()`` called whenever another process answers behind this kernel's name,
+        whoever restarted it; or at the event ``"dead"``, when it has died.
+
+        Callbacks run one after another on a thread of their own, so they may do anything, also
+        :meth:`restart` this kernel. What one raises is logged. A shutdown from here is no death.
+
+        Raises:
+            KernelMagicsError: there is no such event.
+        """
+        self._callbacks.add(event, callback)
+
+    def remove_restart_callback(self, callback: Callback, event: Event = "restart") -> None:
+        """Never call it again; one that was not added is fine.
+
+        Raises:
+            KernelMagicsError: there is no such event.
+        """
+        self._callbacks.remove(event, callback)
+
+    def client(self) -> BlockingKernelClient:
+        """Return a `jupyter_client` client, connected by itself, for whatever has no call here.
+
+        Nothing that is published from now on escapes it. Who calls this ends it, by its
+        ``stop_channels()``: it knows nothing of :meth:`detach`.
+
+        Raises:
+            KernelGone, KernelUnreachable: there is nobody to connect it to.
+            KernelMagicsError: there are too many open files.
+        """
+        from ..connect.client import open_client
+
+        if not self.alive:
+            raise self._unavailable()
+        reserve_descriptors()
+        client = open_client(self.info)
+        try:
+            self._wait_until_heard(client)
+        except BaseException:
+            client.stop_channels()
+            raise
+        return client
+
+    def _wait_until_heard(self, client: BlockingKernelClient) -> None:
+        """Wait until its subscription is in force, told by what the kernel publishes when asked."""
+        deadline = time.monotonic() + HEARING_PATIENCE
+        heard = False
+        while not heard and time.monotonic() < deadline:
+            # Some kernels answer on shell only, and none does there while it is busy.
+            channel: AskedOn = "shell" if self._state is KernelState.IDLE else "control"
+            self.request(channel, "kernel_info_request", timeout=0.1)
+            heard = bool(client.iopub_channel.socket.poll(10))
 
     def settle(self, check: Check, execution: Execution) -> None:
         """Find out what the execution wants to know; part of its life, on the reactor's thread."""
@@ -359,6 +476,8 @@ class Kernel:
             # Perhaps somebody has restarted it meanwhile; its name then works again.
             self._cells.waiting.append(execution)
             self._open(REOPEN_PATIENCE, False)
+        elif self.way is not None and not self.way.up:
+            self._cells.fail(execution, self._way_down(may_have_run=False))
         elif self._silence.is_strange(self.reactor.now):
             self._cells.fail(execution, self._unresponsive(execution))
         elif self._link.state is LinkState.UP:
@@ -417,6 +536,13 @@ class Kernel:
                 self._over(execution)
         if self._cells.running is not None and self._link.state is LinkState.UP:
             self._listen_to_silence()
+        elif self.way is not None and not (self.way.up or self._way_told):
+            self._way_told = True
+            for execution in self._cells:
+                execution.notice(
+                    f"is out of reach: the tunnel to it broke ({self.way.reason}). It is being "
+                    "opened again, and this cell goes on there"
+                )
         if self._cells.waiting:
             self._wait_for_proof()
         if self._cells:
@@ -450,16 +576,25 @@ class Kernel:
         if self._silence.ping_is_due(now):
             self._link.ping()
         lasts = self._silence.lasts(now)
-        stopped = lasts >= STOPPED_AFTER and self.owned is not None and self.owned.is_stopped()
+        stopped_for = self._has_been_stopped(now)
+        stopped = stopped_for >= STOPPED_AFTER
         for execution in running:
             limit = execution.limits.unresponsive_after
             if stopped or (limit is not None and lasts >= limit):
                 self._cells.fail(execution, self._unresponsive(execution, stopped=stopped))
-        if self._silence.notice_is_due(now):
+        if self._silence.notice_is_due(now) and stopped_for < SILENT_AFTER:  # else its end is near
             usual = not self._silence.answers_while_busy
             mute = ", as some kernels are while they compute" if usual else ""
             for execution in self._cells.sent:
                 execution.notice(f"has been silent for {lasts:.0f} s{mute}; Ctrl-C interrupts it")
+
+    def _has_been_stopped(self, now: float) -> float:
+        """Return for how many seconds a process of ours has been stopped, as far as we saw."""
+        if self.owned is None or not self._silence.asked or not self.owned.is_stopped():
+            self._stopped_since = None
+            return 0.0
+        self._stopped_since = self._stopped_since or now
+        return now - self._stopped_since
 
     def _unresponsive(self, execution: Execution, *, stopped: bool = False) -> KernelUnresponsive:
         lasts = self._silence.lasts(self.reactor.now)
@@ -506,10 +641,12 @@ class Kernel:
                     self.name, finding.reason, may_have_run=may_have_run
                 )
             )
-        elif finding is not None and not self._restarting:
+        elif finding is not None and self._restart is None:
             self._untold = "is another process than before: its variables are gone"
         self._unsent.clear()
-        self._restarting = False
+        if self._restart is not None or (finding and finding.verdict is Verdict.RESTARTED):
+            self._fire("restart")
+        self._restart = None
         if not proof.shell_answers:
             self._requests.ask("shell", "kernel_info_request", self._shell_answered)
         self._requests.ask("control", "usage_request", self._note_usage)
@@ -530,8 +667,7 @@ class Kernel:
 
     def link_failed(self, error: KernelMagicsError) -> None:
         """Nobody there, or not this kernel."""
-        self._state = KernelState.DEAD
-        self.finding = self.finding or Finding(Verdict.DIED, "cannot be reached")
+        self._dead(self.finding or Finding(Verdict.DIED, "cannot be reached"))
         self._fail_all(lambda may_have_run: self._unavailable(may_have_run=may_have_run))
         if not self._ready.done():
             self._ready.set_exception(error)
@@ -543,20 +679,27 @@ class Kernel:
         self._fail_requests()
         for execution in self._cells:
             execution.lost_touch()
+        self._way_told = False
 
     def link_gone(self, finding: Finding) -> None:
         """It is dead: everything that was asked of it ends now."""
         if self.owned is not None and self.kernel_info:
             again = f"{finding.reason} (%kernel_restart {self.name} starts it anew)"
             finding = Finding(finding.verdict, again)
-        self._state = KernelState.DEAD
+        self._dead(finding)
         self._down.set()
-        self.finding = finding
         self._fail_all(
             lambda may_have_run: KernelDied(self.name, finding.reason, may_have_run=may_have_run)
         )
         if not self._ready.done():
             self._ready.set_exception(KernelDied(self.name, finding.reason, may_have_run=False))
+
+    def link_way_lost(self) -> None:
+        """Nobody knows what became of it."""
+        self._state = KernelState.DEAD
+        self._down.set()
+        self.finding = Finding(Verdict.DIED, "cannot be reached: the way to it is down")
+        self._fail_all(lambda may_have_run: self._way_down(may_have_run=may_have_run))
 
     def link_pong(self) -> None:
         """It lives; that is all a heartbeat says."""
@@ -575,20 +718,62 @@ class Kernel:
         )
 
     def _open(self, patience: float, retry: bool) -> Future[None]:
-        if self._state is KernelState.DETACHED:
-            raise Closed(f"{self.name} was detached; attach it again")
-        if self._link.state is LinkState.DOWN:
-            self._ready = Future()
-            self._state = KernelState.STARTING
+        self._ensure_held()
+        if self._link.state is LinkState.DOWN and self._restart is None:
+            self._get_ready()
             self._link.open(patience, retry=retry)
         return self._ready
 
+    def _ensure_held(self) -> None:
+        if self._state is KernelState.DETACHED:
+            raise Closed(f"{self.name} was detached; attach it again")
+
+    def _get_ready(self) -> None:
+        """Whoever waits for the proof already goes on waiting."""
+        self._state = KernelState.STARTING
+        if self._ready.done():
+            self._ready = Future()
+
+    def _begin_restart(self, owned: OwnedKernel, now: bool) -> Future[None]:
+        self._ensure_held()
+        self._suspend(KernelRestarted, "was restarted from here")
+        self._restart = restart = owned.restart(now=now)
+
+        def done(_: Future[None]) -> None:
+            with contextlib.suppress(Closed):
+                self.reactor.post(partial(self._restarted, owned, restart))
+
+        restart.add_done_callback(done)
+        return self._ready
+
+    def _restarted(self, owned: OwnedKernel, restart: Future[None]) -> None:
+        """The new process is made, or could not be; unless something else came meanwhile."""
+        if self._restart is not restart or self._state is KernelState.DETACHED:
+            return
+        try:
+            restart.result()
+        except LaunchError as error:
+            self.link_failed(error)
+        else:
+            self.pid = owned.pid
+            self._link.open(START_PATIENCE, retry=True)
+
     def _suspend(self, error: type[KernelGone], reason: str) -> None:
         """Before we end the process ourselves: its cells end by that, not as died."""
-        self._restarting = error is KernelRestarted
+        self._restart = None
         self._link.close()
-        self._state = KernelState.STARTING
+        self._get_ready()
         self._fail_all(lambda may_have_run: error(self.name, reason, may_have_run=may_have_run))
+
+    def _dead(self, finding: Finding) -> None:
+        self._state = KernelState.DEAD
+        self._restart = None
+        known, self.finding = self.finding, finding
+        if known is None:  # else it was dead before, and somebody has only looked again
+            self._fire("dead")
+
+    def _fire(self, event: Event) -> None:
+        self.reactor.soon(partial(self._callbacks.fire, event))  # when all is in order again
 
     def _close(self) -> None:
         self._state = KernelState.DETACHED
@@ -602,6 +787,16 @@ class Kernel:
         )
         if not self._ready.done():
             self._ready.set_exception(KernelUnreachable(self.name, "it was detached meanwhile"))
+
+    def _way_down(self, *, may_have_run: bool) -> TunnelDown:
+        assert self.way is not None
+        again = (
+            f"%kernel_tunnel logs in again, and {self.name} then works again"
+            if self.way.hopeless
+            else "it is being opened again"
+        )
+        reason = f"is out of reach: the tunnel to it broke ({self.way.reason}); {again}"
+        return TunnelDown(self.name, reason, may_have_run=may_have_run)
 
     def _unavailable(self, *, may_have_run: bool = False) -> KernelMagicsError:
         if self.finding is None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Protocol
 
+from ..connect.info import ConnectionInfo
 from ..errors import AuthenticationError, KernelMagicsError, KernelUnreachable, MessageRejected
 from ..protocol.handshake import Handshake
 from ..protocol.health import Finding, Health
@@ -41,6 +42,25 @@ class LinkState(Enum):
     """Half closed: what comes is taken, and nothing more is sent."""
 
 
+class Way(Protocol):
+    """What lies between here and a far kernel, and heals by itself: a tunnel."""
+
+    @property
+    def up(self) -> bool:
+        """It leads somewhere, as far as anybody knows."""
+
+    @property
+    def hopeless(self) -> bool:
+        """It will not come up again by itself."""
+
+    @property
+    def reason(self) -> str:
+        """Why it is not up."""
+
+    def leave(self, info: ConnectionInfo) -> None:
+        """The kernel that was reached by this is not used any more."""
+
+
 class Owner(Protocol):
     """The kernel that a link belongs to."""
 
@@ -60,6 +80,9 @@ class Owner(Protocol):
     def link_gone(self, finding: Finding) -> None:
         """Nothing answers any more; no further attempt is made."""
 
+    def link_way_lost(self) -> None:
+        """The way to it is down for good; no further attempt is made."""
+
     def link_message(self, channel: Channel, message: Message) -> None:
         """A verified message, proof of the key or not."""
 
@@ -74,7 +97,8 @@ class Link:
     """The connection of one kernel; also the listener of its current transport.
 
     ``exit_status`` tells how a process of ours ended: None while it lives, and for a kernel that is
-    not ours.
+    not ours. ``way`` is what the connection goes through, None when it goes straight: while it is
+    down nothing can be learnt about the kernel, so that time does not count.
     """
 
     def __init__(
@@ -85,6 +109,7 @@ class Link:
         session: Session,
         owner: Owner,
         exit_status: Callable[[], int | None],
+        way: Way | None = None,
     ) -> None:
         self.name = name
         self.state = LinkState.DOWN
@@ -93,6 +118,7 @@ class Link:
         self._session = session
         self._owner = owner
         self._exit_status = exit_status
+        self._way = way
         self._health = Health()
         self._transport: Transport | None = None
         self._proof: Handshake | None = None
@@ -189,6 +215,9 @@ class Link:
     def _attempt(self) -> None:
         if self._is_over():
             return
+        if self._way is not None and not self._way.up:
+            self._again(RETRY, self._attempt)
+            return
         self.state = LinkState.CONNECTING
         self._opened_at = self._reactor.now
         self._transport = self._connect()
@@ -217,6 +246,13 @@ class Link:
 
     def _is_over(self) -> bool:
         """Tell the owner once the process, the grace or the caller's patience has ended."""
+        if self._way is not None and not self._way.up:
+            if self._way.hopeless:
+                self.close()
+                self._owner.link_way_lost()
+                return True
+            self._health.postpone(self._reactor.now)
+            return False
         if (status := self._exit_status()) is not None:
             finding: Finding | None = self._health.exited(status)
         else:

@@ -15,26 +15,28 @@ from typing import TYPE_CHECKING
 from ..errors import (
     BadName,
     ConnectionFileError,
+    ExposedKernel,
     KernelDied,
     KernelMagicsError,
     KernelNotFound,
     KernelUnreachable,
     LaunchError,
 )
+from .descriptors import reserve_descriptors
 
 if (
     TYPE_CHECKING
 ):  # all of it is loaded with the first kernel: loading the extension has to be quick
     from ..connect.info import ConnectionInfo
     from ..connect.launch import LaunchOptions, Lifecycle, OwnedKernel
+    from ..connect.ssh import Ask, Destination
+    from ..connect.tunnel import Tunnel
     from ..wire.reactor import Reactor
     from .kernel import Kernel
 
-RESERVED = frozenset({"all", "local", "off"})
+SSH = "ssh://"
 
-DESCRIPTORS_PER_KERNEL = 32
-"""Open files to have in reserve before one more kernel; out of them, libzmq ends the whole
-process."""
+RESERVED = frozenset({"all", "local", "off"})
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 
@@ -53,6 +55,7 @@ class KernelPool:
         self._kernels: dict[str, Kernel] = {}
         self._aliases: dict[str, Kernel] = {}
         self._starting: set[OwnedKernel] = set()
+        self._tunnels: dict[Destination, Tunnel] = {}
         self._lock = threading.RLock()
         self._reactor: Reactor | None = None
         self._lifecycle: Lifecycle | None = None
@@ -100,15 +103,25 @@ class KernelPool:
         kernel = self.attach(wanted)
         return kernel, len(self) > before
 
-    def attach(self, what: str | os.PathLike[str], name: str | None = None) -> Kernel:
+    def attach(
+        self,
+        what: str | os.PathLike[str],
+        name: str | None = None,
+        *,
+        insecure: bool = False,
+        ask: Ask | None = None,
+    ) -> Kernel:
         """Attach a kernel that runs already.
 
-        ``what`` is the path of a connection file, the id in its name, or a fragment of that. A
-        kernel that is attached already is returned as it is.
+        ``what`` is the path of a connection file, the id in its name, or a fragment of that; or
+        ``ssh://HOST/FRAGMENT``, see :meth:`tunnel`. A kernel that is attached already is returned
+        as it is.
 
         Raises:
             KernelNotFound, AmbiguousKernel, ConnectionFileError: no one file answers to that.
             KernelUnreachable, AuthenticationError: nobody there, or not the file's kernel.
+            ExposedKernel: it is on another machine, over plain TCP, and ``insecure`` is not set.
+            SshError: there is no way to that host.
             BadName: it cannot be called that.
         """
         from ..connect.find import find
@@ -116,6 +129,9 @@ class KernelPool:
 
         self._leave_parent()
         wanted = os.fspath(what)
+        if wanted.startswith(SSH):
+            host, _, fragment = wanted.removeprefix(SSH).partition("/")
+            return self.tunnel(host, fragment, name, ask=ask)
         info = find(wanted)
         own: ConnectionInfo | None = None
         with contextlib.suppress(ConnectionFileError):  # ours is not what was asked for
@@ -124,6 +140,8 @@ class KernelPool:
             raise KernelMagicsError(
                 f"{info.name} is the kernel this cell runs in; it would wait for itself for ever"
             )
+        if not insecure and info.is_exposed:
+            raise ExposedKernel(info.name, info.address, str(info.path or "FILE"))
         with self._lock:
             for kernel in self:
                 if kernel.info.is_same_kernel(info):
@@ -131,7 +149,8 @@ class KernelPool:
                     break
             else:
                 known = False
-                kernel = Kernel(self._free_name(name or info.name), self._io(), info)
+                name = self._free_name(name or info.name)
+                kernel = Kernel(name, self._io(), info, forget=self._drop)
                 self._kernels[kernel.name] = kernel
         try:
             if not (known and kernel.alive):
@@ -144,6 +163,89 @@ class KernelPool:
         self._aliases[wanted] = kernel
         self.last = kernel
         return kernel
+
+    def tunnel(
+        self,
+        host: str,
+        what: str,
+        name: str | None = None,
+        *,
+        key: str | None = None,
+        tcp: bool = False,
+        ask: Ask | None = None,
+    ) -> Kernel:
+        """Attach a kernel of another machine over ssh; ``host`` is ``[USER@]HOST[:PORT]``.
+
+        ``what`` is a connection file: one that is here, or what :func:`~kernel_magics.connect.find`
+        would take, among the files there. ``key`` is a private key's file. ``tcp`` makes the local
+        ends TCP ports, which every user of this machine can connect to. What ssh asks is asked by
+        ``ask``, on this thread; without it, ssh fails where it would ask.
+
+        Raises:
+            SshError: the login failed or broke; with ssh's own last words.
+            others: as :meth:`attach`.
+        """
+        from ..connect.info import ConnectionInfo
+        from .kernel import Kernel
+
+        self._leave_parent()
+        with self.login(host, key=key, ask=ask) as tunnel:
+            here = Path(what).expanduser()
+            is_here = what.endswith(".json") and here.is_file()
+            far = ConnectionInfo.from_file(here) if is_here else tunnel.find(what)
+            for kernel in self:
+                if kernel.info.key == far.key:
+                    if not kernel.alive:
+                        kernel.connect()
+                    self.last = kernel
+                    return kernel
+            self._free_name(name or far.name)  # so that a bad one costs no forwards
+            local = tunnel.add(far, tcp=tcp)
+            with self._lock:
+                name = self._free_name(name or far.name)
+                kernel = Kernel(name, self._io(), local, way=tunnel, forget=self._drop)
+                self._kernels[kernel.name] = kernel
+            try:
+                kernel.connect()
+            except BaseException:
+                self._drop(kernel)
+                kernel.close()
+                raise
+        self._aliases[f"{SSH}{host}/{what}"] = kernel
+        self.last = kernel
+        return kernel
+
+    @contextlib.contextmanager
+    def login(
+        self, host: str, *, key: str | None = None, ask: Ask | None = None
+    ) -> Iterator[Tunnel]:
+        """The login to a host, opened if there is none that stands; what no kernel uses afterwards
+        is closed.
+
+        Raises:
+            SshError: it cannot be had.
+        """
+        from ..connect.launch import Lifecycle
+        from ..connect.ssh import Destination
+        from ..connect.tunnel import Tunnel
+
+        destination = Destination.parse(host, key)
+        with self._lock:
+            self._io()
+            if self._lifecycle is None:
+                self._lifecycle = Lifecycle()
+            tunnel = self._tunnels.get(destination)
+            if tunnel is None:
+                tunnel = Tunnel(destination, self._lifecycle.watcher, self._close_unused)
+                self._tunnels[destination] = tunnel
+            tunnel.held += 1
+        try:
+            tunnel.open(ask)
+            yield tunnel
+        finally:
+            with self._lock:
+                tunnel.held -= 1
+            self._close_unused(tunnel)
 
     def start(self, options: LaunchOptions | None = None, name: str | None = None) -> Kernel:
         """Start a kernel; it ends with this process unless its options say otherwise.
@@ -163,7 +265,8 @@ class KernelPool:
             if self._lifecycle is None:
                 self._lifecycle = Lifecycle()
             owned = OwnedKernel(self._lifecycle, options)
-            name = self._free_name(name or ("python" if options.python else options.spec))
+            name = name or ("python" if options.python else options.spec)
+            self._free_name(name)  # so that a bad one is refused before anything is started
             self._starting.add(owned)
         try:
             kernel = self._bring_up(owned, name)
@@ -186,8 +289,7 @@ class KernelPool:
             KernelNotFound: none of that name.
         """
         kernel = self[name]
-        self._drop(kernel)
-        _let_go(kernel)
+        kernel.detach()
         return kernel
 
     def shutdown(self, name: str) -> tuple[Kernel, bool]:
@@ -197,13 +299,14 @@ class KernelPool:
             KernelNotFound: none of that name.
         """
         kernel = self[name]
-        self._drop(kernel)
         return kernel, kernel.shutdown()
 
     def close(self) -> None:
         """Detach all kernels, end ours, stop the threads. May be called twice."""
         with self._lock:
             kernels, starting = list(self), list(self._starting)
+            tunnels = list(self._tunnels.values())
+            self._tunnels.clear()
             reactor, lifecycle = self._reactor, self._lifecycle
             self._kernels.clear()
             self._aliases.clear()
@@ -212,13 +315,15 @@ class KernelPool:
         if reactor is None or reactor.is_foreign:
             return  # nothing to end, or not ours to end: this process was forked from theirs
         # Side by side: each may take its time to end politely.
-        endings = [threading.Thread(target=partial(_let_go, kernel)) for kernel in kernels] + [
+        endings = [threading.Thread(target=kernel.detach) for kernel in kernels] + [
             threading.Thread(target=partial(owned.shutdown, now=True)) for owned in starting
         ]
         for ending in endings:
             ending.start()
         for ending in endings:
             ending.join()
+        for tunnel in tunnels:
+            tunnel.close()
         reactor.close()
         if lifecycle is not None:
             lifecycle.close()
@@ -228,6 +333,7 @@ class KernelPool:
         if self._reactor is not None and self._reactor.is_foreign:
             self._lock = threading.RLock()  # somebody there may have held it
             self._kernels, self._aliases, self._starting = {}, {}, set()
+            self._tunnels = {}
             self.last = self._reactor = self._lifecycle = None
 
     def _io(self) -> Reactor:
@@ -236,7 +342,7 @@ class KernelPool:
 
             self._reactor = Reactor()
             atexit.register(self.close)
-        _reserve_descriptors()
+        reserve_descriptors()
         return self._reactor
 
     def _bring_up(self, owned: OwnedKernel, name: str) -> Kernel:
@@ -244,7 +350,8 @@ class KernelPool:
 
         info = owned.start()
         with self._lock:
-            kernel = Kernel(self._free_name(name), self._io(), info, owned)
+            name = self._free_name(name)
+            kernel = Kernel(name, self._io(), info, owned, forget=self._drop)
             self._kernels[kernel.name] = kernel
         try:
             kernel.connect(START_PATIENCE, retry=True)
@@ -255,12 +362,20 @@ class KernelPool:
         return kernel
 
     def _drop(self, kernel: Kernel) -> None:
+        self._leave_parent()
         with self._lock:
             if self._kernels.get(kernel.name) is kernel:
                 del self._kernels[kernel.name]
             self._aliases = {k: v for k, v in self._aliases.items() if v is not kernel}
             if self.last is kernel:
                 self.last = None
+
+    def _close_unused(self, tunnel: Tunnel) -> None:
+        with self._lock:
+            if tunnel.used or self._tunnels.get(tunnel.destination) is not tunnel:
+                return
+            del self._tunnels[tunnel.destination]
+        tunnel.close()
 
     def _free_name(self, name: str) -> str:
         """Return the name, or with ``-2`` behind it the second of that name.
@@ -276,36 +391,3 @@ class KernelPool:
         while candidate in self._kernels:
             candidate, number = f"{name}-{number}", number + 1
         return candidate
-
-
-def _let_go(kernel: Kernel) -> None:
-    """End a kernel of ours, unless it is kept; leave all others alone."""
-    if kernel.owned is not None and not kernel.owned.options.keep:
-        kernel.shutdown()
-        return
-    kernel.close()
-    if kernel.owned is not None:
-        kernel.owned.release()
-
-
-def _reserve_descriptors() -> None:
-    """Make room for one more kernel's sockets, raising the soft limit only on need.
-
-    Raises:
-        KernelMagicsError: the hard limit leaves none.
-    """
-    try:
-        import resource
-
-        in_use = sum(1 for _ in Path("/proc/self/fd").iterdir())
-    except (ImportError, OSError):
-        return  # not Linux; libzmq's own check is all there is
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = in_use + DESCRIPTORS_PER_KERNEL
-    if needed <= soft:
-        return
-    if hard != resource.RLIM_INFINITY and needed > hard:
-        raise KernelMagicsError(
-            f"no room for one more kernel: {in_use} files are open and {hard} allowed (ulimit -Hn)"
-        )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))

@@ -20,8 +20,8 @@ SILENT_AFTER = 5.0
 """Seconds of silence before the user is told, and told again at twice the time, and so on."""
 
 STOPPED_AFTER = 10.0
-"""Seconds of silence before a process of ours that is stopped counts as unresponsive: a debugger,
-or a machine that swaps, stops one for some seconds as well."""
+"""Seconds for which a process of ours has to be stopped, while it is silent, before it counts as
+unresponsive: a debugger, or a machine that swaps, stops one for some seconds as well."""
 
 
 class Silence:
@@ -35,7 +35,8 @@ class Silence:
         self.answers_while_busy = False
         """It has given a sign of life in the middle of a cell, so its silence would be strange."""
         self._since = 0.0
-        self._asked = False
+        self.asked = False
+        """It has been silent for long enough to be asked for a sign of life, and gave none yet."""
         self._next_notice = SILENT_AFTER
 
     def expect(self, now: float) -> None:
@@ -46,7 +47,7 @@ class Silence:
     def heard(self, now: float, *, busy: bool) -> None:
         """It gave a sign of life; ``busy`` if that was in the middle of a cell of ours."""
         self._since = now
-        self.answers_while_busy = self.answers_while_busy or (busy and self._asked)
+        self.answers_while_busy = self.answers_while_busy or (busy and self.asked)
         self._heard()
 
     def lasts(self, now: float) -> float:
@@ -55,8 +56,8 @@ class Silence:
 
     def ping_is_due(self, now: float) -> bool:
         """Whether to ask for a sign of life; True once per silence."""
-        due = not self._asked and self.lasts(now) >= PING_AFTER
-        self._asked = self._asked or due
+        due = not self.asked and self.lasts(now) >= PING_AFTER
+        self.asked = self.asked or due
         return due
 
     def notice_is_due(self, now: float) -> bool:
@@ -68,10 +69,10 @@ class Silence:
 
     def is_strange(self, now: float) -> bool:
         """It is silent, and it is known to answer also while it computes."""
-        return self.answers_while_busy and self._asked and self.lasts(now) >= SILENT_AFTER
+        return self.answers_while_busy and self.asked and self.lasts(now) >= SILENT_AFTER
 
     def _heard(self) -> None:
-        self._asked = False
+        self.asked = False
         self._next_notice = SILENT_AFTER
 
 
@@ -115,6 +116,11 @@ class Health:
         """The connection closed. Repeated losses, while somebody re-opens it, count from the
         first."""
         if self._lost_at is None:
+            self._lost_at = now
+
+    def postpone(self, now: float) -> None:
+        """Nothing could be heard until now, so that the grace begins now."""
+        if self._lost_at is not None:
             self._lost_at = now
 
     def exited(self, status: int) -> Finding:

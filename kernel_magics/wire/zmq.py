@@ -6,7 +6,7 @@ sent to a dead kernel runs later in whatever opens that port next."""
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from ..errors import MessageRejected
 from ..protocol.message import Message, Signer, frames_of, receive
+from ..protocol.secret import Secret
 from .frames import receive_frames, send_frames
 from .reactor import Reactor, Reader
 from .transport import Channel, Listener, State
@@ -68,8 +69,8 @@ class Endpoints:
 
     urls: dict[Channel, str]
     heartbeat: str
-    curve_server_key: bytes | None = field(default=None, repr=False)
-    curve_keys: tuple[bytes, bytes] | None = field(default=None, repr=False)
+    curve_server_key: Secret | None = None
+    curve_keys: tuple[Secret, Secret] | None = None
     """Our own public and secret key; the connection file's, as `jupyter_client` uses them."""
 
 
@@ -188,10 +189,10 @@ class ZmqTransport:
         if sock.type != zmq.SUB:
             sock.setsockopt(zmq.IDENTITY, self._identity)
         if self._endpoints.curve_server_key is not None:
-            public, secret = self._endpoints.curve_keys or zmq.curve_keypair()
-            sock.setsockopt(zmq.CURVE_SERVERKEY, self._endpoints.curve_server_key)
-            sock.setsockopt(zmq.CURVE_PUBLICKEY, public)
-            sock.setsockopt(zmq.CURVE_SECRETKEY, secret)
+            public, secret = self._endpoints.curve_keys or map(Secret, zmq.curve_keypair())
+            sock.setsockopt(zmq.CURVE_SERVERKEY, self._endpoints.curve_server_key.reveal())
+            sock.setsockopt(zmq.CURVE_PUBLICKEY, public.reveal())
+            sock.setsockopt(zmq.CURVE_SECRETKEY, secret.reveal())
 
     def _reader(self, channel: Channel, sock: zmq.Socket[bytes]) -> Reader:
         """Return what reads this socket; closed over, because it runs for every message."""

@@ -20,13 +20,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kernel_magics.connect.info import (
-    HIDDEN,
     PORTS,
     SIZE_LIMIT,
     ConnectionInfo,
-    Secret,
 )
 from kernel_magics.errors import ConnectionFileError
+from kernel_magics.protocol.secret import HIDDEN, Secret
 from tests.support.connection import write_info
 
 CANARY = "canary-7f3a"
@@ -501,8 +500,8 @@ def test_without_curve_keys_the_endpoints_are_plain() -> None:
 
 def test_with_curve_keys_the_endpoints_have_them() -> None:
     endpoints = curve_info().endpoints()
-    assert endpoints.curve_server_key == CURVE_PUBLIC.encode()
-    assert endpoints.curve_keys == (CURVE_PUBLIC.encode(), CURVE_SECRET.encode())
+    assert endpoints.curve_server_key == Secret(CURVE_PUBLIC.encode())
+    assert endpoints.curve_keys == (Secret(CURVE_PUBLIC.encode()), Secret(CURVE_SECRET.encode()))
 
 
 def test_a_kernel_is_named_as_its_file(path: Path) -> None:

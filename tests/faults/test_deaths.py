@@ -285,7 +285,7 @@ def held_long(scene: Scene) -> Seen:
     shows=("before",),
     error=(
         "KernelUnresponsive",
-        "kernel {k} has been silent for 10 s; its process … is stopped"
+        "kernel {k} has been silent for 12 s; its process … is stopped"
         f" (kill -CONT … wakes it); {RAN}",
     ),
     notice=SILENT,

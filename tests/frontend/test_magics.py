@@ -33,6 +33,7 @@ MAGICS = [
     "%kernel_restart",
     "%kernel_shutdown",
     "%connection_info",
+    "%connect_qtconsole",
 ]
 
 Starts = Callable[..., HandKernel]

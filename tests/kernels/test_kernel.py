@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
 import threading
 import time
@@ -12,6 +13,7 @@ from functools import partial
 from queue import Empty
 from typing import Any
 
+import psutil
 import pytest
 import zmq
 from jupyter_client.blocking.client import BlockingKernelClient
@@ -68,6 +70,14 @@ def owned(shared_sandbox: Sandbox) -> Generator[Kernel]:
             patch.setenv(name, value)
         patch.setattr(tempfile, "tempdir", str(shared_sandbox.temporary))
         kernel = pool.start(LaunchOptions(), "owned")
+    # jupyter_client's manager has a control socket as well, which may connect a little later: in
+    # the middle of the first test, which would then have left it behind.
+    control = f"{kernel.info.ip}-{kernel.info.control_port}"
+    process = psutil.Process(kernel.pid)
+    wait_until(
+        lambda: [str(one.laddr) for one in process.net_connections("unix")].count(control) == 3,
+        what="it listens on control, and two are connected there",
+    )
     yield kernel
     pool.close()
 
@@ -501,9 +511,32 @@ def test_a_cell_submitted_while_the_pool_closes_ends(
     assert {type(error) for error in ended} <= {KernelDetached, Closed}
 
 
-def test_a_kernel_of_somebody_else_cannot_be_restarted_from_here(kernel: Kernel) -> None:
-    with pytest.raises(NotOwned, match="real"):
-        kernel.restart()
+@pytest.mark.parametrize("verb", ["restart", "restart now", "signal", "shutdown now"])
+def test_what_needs_the_process_cannot_be_done_to_a_kernel_of_somebody_else(
+    pool: KernelPool, kernel: Kernel, shared_kernel: HandKernel, verb: str
+) -> None:
+    calls: dict[str, Callable[[], object]] = {
+        "restart": kernel.restart,
+        "restart now": partial(kernel.restart, now=True),
+        "signal": partial(kernel.signal, signal.SIGKILL),
+        "shutdown now": partial(kernel.shutdown, now=True),
+    }
+    with pytest.raises(NotOwned, match="real was not started here"):
+        calls[verb]()
+    assert (pool.names, kernel.run("print('unharmed')").stdout) == (["real"], "unharmed\n")
+    assert shared_kernel.process.alive
+
+
+def test_a_kernel_of_somebody_else_runs_on_after_its_block(
+    pool: KernelPool, shared_kernel: HandKernel
+) -> None:
+    with pool.attach(shared_kernel.connection_file) as kernel:
+        assert kernel.run("print('inside')").stdout == "inside\n"
+    assert (pool.names, pool.last, kernel.state) == ([], None, KernelState.DETACHED)
+    kernel.detach()
+    assert shared_kernel.value("1") == 1
+    with pool.attach(shared_kernel.connection_file) as again:
+        assert again is not kernel
 
 
 @pytest.mark.parametrize("kind", ["tcp", "floor"])

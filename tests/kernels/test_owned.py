@@ -10,7 +10,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
@@ -20,13 +21,17 @@ import pytest
 from kernel_magics.connect.launch import LaunchOptions
 from kernel_magics.errors import (
     BadName,
+    Closed,
     KernelDied,
     KernelGone,
+    KernelMagicsError,
     KernelNotFound,
     KernelRestarted,
+    KernelUnreachable,
     LaunchError,
     RemoteError,
 )
+from kernel_magics.kernels.execution import Limits
 from kernel_magics.kernels.kernel import Kernel, KernelState
 from kernel_magics.kernels.pool import KernelPool
 from tests.support import parts
@@ -210,7 +215,208 @@ def test_a_cell_that_runs_at_a_restart_ends_and_says_why(
     assert caught.value.may_have_run
 
 
+GOODBYE = "import atexit, pathlib; atexit.register(pathlib.Path({!r}).touch)"
+
+
+@pytest.mark.parametrize("now", [True, False], ids=["now", "politely"])
+def test_a_kernel_may_clean_up_before_a_restart_unless_it_is_now(
+    pool: KernelPool, sandbox: Sandbox, now: bool
+) -> None:
+    kernel, goodbye = pool.start(), sandbox.work / "goodbye"
+    kernel.run(GOODBYE.format(str(goodbye)))
+    kernel.restart(now=now)
+    assert goodbye.exists() is not now
+    assert value(kernel, "'atexit' in globals()") == "False"
+
+
+def test_a_kernel_that_ignores_everything_is_restarted_now(pool: KernelPool) -> None:
+    kernel = pool.start()
+    kernel.run(
+        "import signal\nfor number in (signal.SIGINT, signal.SIGTERM):\n"
+        "    signal.signal(number, signal.SIG_IGN)"
+    )
+    pid = kernel.pid
+    assert pid is not None
+    execution = kernel.submit("while True: pass")
+    began = time.monotonic()
+    kernel.restart(now=True)
+    assert time.monotonic() - began < WITH_ITS_OWNER
+    assert gone(pid)
+    with pytest.raises(KernelRestarted):
+        execution.wait()
+
+
+def test_a_restart_that_is_interrupted_goes_on_by_itself(pool: KernelPool) -> None:
+    kernel = pool.start()
+    pid = kernel.pid
+    assert pid is not None
+    pressing = threading.Thread(target=press_when, args=[lambda: gone(pid)])
+    pressing.start()
+    with pytest.raises(KeyboardInterrupt):
+        restart_and_wait(kernel)
+    pressing.join()
+    execution = kernel.submit("print('new')", limits=Limits(unresponsive_after=PATIENCE))
+    assert execution.wait().stdout == "new\n"
+    assert kernel.pid != pid
+
+
+def press_when(condition: Callable[[], bool]) -> None:
+    """Press Ctrl-C as soon as something is so."""
+    wait_until(condition, what="the moment to press Ctrl-C")
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def restart_and_wait(kernel: Kernel) -> None:
+    """Restart it, and be interrupted afterwards if not before."""
+    kernel.restart()
+    threading.Event().wait(PATIENCE)
+
+
+def test_two_restarts_at_once_are_one_after_another(pool: KernelPool) -> None:
+    kernel = pool.start()
+    with ThreadPoolExecutor(2) as threads:
+        for done in [threads.submit(kernel.restart, now=True) for _ in range(2)]:
+            done.result(PATIENCE)
+    assert value(kernel, "'fine'") == "fine"
+    assert value(kernel, "__import__('os').getpid()") == str(kernel.pid)
+
+
+def test_a_shutdown_during_a_restart_has_the_last_word(pool: KernelPool, sandbox: Sandbox) -> None:
+    kernel = pool.start()
+    pid = kernel.pid
+    assert pid is not None
+    with ThreadPoolExecutor(1) as thread:
+        restarting = thread.submit(kernel.restart)
+        wait_until(lambda: gone(pid) or restarting.done(), what="the old process has ended")
+        kernel.shutdown()
+        with suppress(KernelUnreachable):
+            restarting.result(PATIENCE)
+    assert left(sandbox) == []
+
+
+def test_a_kernel_that_was_shut_down_cannot_be_restarted(pool: KernelPool) -> None:
+    kernel = pool.start()
+    kernel.shutdown()
+    with pytest.raises(Closed, match="detached"):
+        kernel.restart()
+
+
+# Signals.
+
+
+def test_a_signal_reaches_the_process_and_those_it_started(
+    pool: KernelPool, sandbox: Sandbox
+) -> None:
+    kernel, heard = pool.start(), sandbox.work / "heard"
+    kernel.run(
+        f"import pathlib, signal, subprocess\n"
+        f"signal.signal(signal.SIGUSR1, lambda *_: pathlib.Path({str(heard)!r}).touch())\n"
+        "child = subprocess.Popen(['sleep', '600'])"
+    )
+    kernel.signal(signal.SIGUSR1)
+    wait_until(heard.exists, what="it has heard")
+    assert value(kernel, "child.wait()") == str(-signal.SIGUSR1)
+
+
+def test_a_kernel_can_be_stopped_and_woken_and_killed(pool: KernelPool) -> None:
+    kernel = pool.start()
+    assert kernel.owned is not None
+    kernel.signal(signal.SIGSTOP)
+    wait_until(kernel.owned.is_stopped, what="it is stopped")
+    kernel.signal(signal.SIGCONT)
+    assert value(kernel, "'awake'") == "awake"
+    kernel.signal(signal.SIGKILL)
+    wait_until(lambda: not kernel.alive, what="dead")
+    with pytest.raises(KernelDied, match="SIGKILL"):
+        kernel.signal(signal.SIGUSR1)
+
+
+@pytest.mark.parametrize("number", [0, -1, 4711])
+def test_a_signal_that_does_not_exist_is_an_error(pool: KernelPool, number: int) -> None:
+    kernel = pool.start()
+    with pytest.raises(KernelMagicsError, match=f"no signal {number}"):
+        kernel.signal(number)
+    assert kernel.alive
+
+
+def test_a_signal_to_what_has_ended_unnoticed_does_nothing(pool: KernelPool) -> None:
+    kernel = pool.start()
+    assert kernel.owned is not None
+    assert kernel.pid is not None
+    os.kill(kernel.pid, signal.SIGKILL)
+    wait_until(partial(gone, kernel.pid), what="it has ended")
+    kernel.owned.signal(signal.SIGUSR1)
+
+
+# For a block.
+
+
+def test_a_kernel_of_ours_ends_with_its_block(pool: KernelPool, sandbox: Sandbox) -> None:
+    with pool.start(name="gpu") as kernel:
+        assert (pool.names, value(kernel, "'inside'")) == (["gpu"], "inside")
+        pid = kernel.pid
+    assert pid is not None
+    assert gone(pid)
+    assert (pool.names, left(sandbox), kernel.alive) == ([], [], False)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_a_kernel_of_ours_ends_with_its_block_after_an_error_as_well(
+    pool: KernelPool, sandbox: Sandbox, error: type[BaseException]
+) -> None:
+    with pytest.raises(error), pool.start():
+        raise error
+    assert (pool.names, left(sandbox)) == ([], [])
+
+
+@pytest.mark.parametrize("end", ["shutdown", "detach", "kill", "close"])
+def test_a_block_may_end_its_kernel_before(pool: KernelPool, sandbox: Sandbox, end: str) -> None:
+    with pool.start() as kernel:
+        if end == "kill":
+            kernel.signal(signal.SIGKILL)
+            wait_until(lambda: not kernel.alive, what="dead")
+        else:
+            getattr(pool if end == "close" else kernel, end)()
+    assert (pool.names, left(sandbox), kernel.alive) == ([], [], False)
+
+
+def test_a_kept_kernel_runs_on_after_its_block(pool: KernelPool) -> None:
+    with pool.start(LaunchOptions(keep=True), "kept") as kept:
+        kept.run("x = 41")
+    assert pool.names == []
+    assert kept.info.path is not None
+    with pool.attach(kept.info.path) as again:
+        assert value(again, "x + 1") == "42"
+        again.shutdown()
+    assert kept.pid is not None
+    os.waitpid(kept.pid, 0)
+    tidy(kept.info.path, Path(kept.info.ip).parent)
+
+
 # Ending.
+
+
+def test_the_kernel_itself_is_let_go_of_and_its_name_is_free(
+    pool: KernelPool, sandbox: Sandbox
+) -> None:
+    first = pool.start(name="gpu")
+    for _ in range(2):
+        first.detach()
+    assert pool.start(name="gpu").name == "gpu"
+    pool["gpu"].shutdown()
+    assert (pool.names, left(sandbox)) == ([], [])
+
+
+@pytest.mark.parametrize("now", [True, False], ids=["now", "politely"])
+def test_a_kernel_may_clean_up_before_it_ends_unless_it_is_now(
+    pool: KernelPool, sandbox: Sandbox, now: bool
+) -> None:
+    kernel, goodbye = pool.start(), sandbox.work / "goodbye"
+    kernel.run(GOODBYE.format(str(goodbye)))
+    for _ in range(2):
+        assert kernel.shutdown(now=now) is True
+    assert goodbye.exists() is not now
+    assert (pool.names, left(sandbox)) == ([], [])
 
 
 @pytest.mark.parametrize("verb", ["shutdown", "detach", "close"])

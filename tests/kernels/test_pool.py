@@ -490,6 +490,26 @@ def test_a_forked_child_is_refused_and_ends_quietly_and_the_parent_goes_on(
     ]
 
 
+FORK_IN_BLOCK = """
+import os, sys
+from kernel_magics.kernels.pool import KernelPool
+
+with KernelPool().start() as kernel:
+    child = os.fork()
+    if child == 0:
+        sys.exit(0)  # leaves the block
+    _, status = os.waitpid(child, 0)
+    print("child ended with", os.waitstatus_to_exitcode(status))
+    print(kernel.run("print('the kernel goes on')").stdout, end="")
+"""
+
+
+def test_a_forked_child_that_leaves_the_block_of_a_kernel_does_not_end_it(sandbox: Sandbox) -> None:
+    ran = run_script(sandbox, FORK_IN_BLOCK)
+    assert ran.stderr == ""
+    assert ran.stdout.splitlines() == ["child ended with 0", "the kernel goes on"]
+
+
 FORK_AND_ATTACH = """
 import os, sys
 from kernel_magics.kernels.pool import KernelPool

@@ -1,5 +1,6 @@
 """What may be missing on a machine, and how a test says that it needs it."""
 
+import ctypes.util
 import importlib.util
 import os
 import shutil
@@ -27,6 +28,11 @@ def chromium() -> Path | None:
     return Path(found) if found else None
 
 
+def sshd() -> str | None:
+    """OpenSSH's server. It wants to be called by its absolute path, which users rarely have."""
+    return shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+
+
 @cache
 def irkernel() -> bool:
     """Whether R is here and has IRkernel; only R itself knows where its packages are."""
@@ -46,6 +52,16 @@ def tslab() -> Path | None:
     named = os.environ.get("KM_JS")
     program = (Path(named) if named else CHECKOUT / ".venv-js") / "node_modules" / ".bin" / "tslab"
     return program if shutil.which("node") and os.access(program, os.X_OK) else None
+
+
+def windows() -> bool:
+    """Whether qtconsole can open a window on an X server of ours, and a screenshot be taken."""
+    libraries = ("EGL", "xcb-cursor", "xcb-icccm", "xcb-keysyms", "xcb-shape", "xkbcommon-x11")
+    return (
+        importable("qtconsole", "PySide6", "PIL")
+        and shutil.which("Xvfb") is not None
+        and all(ctypes.util.find_library(name) is not None for name in libraries)
+    )
 
 
 def importable(*names: str) -> bool:
@@ -76,10 +92,24 @@ PARTS: dict[str, tuple[Callable[[], bool], str]] = {
         lambda: tslab() is not None,
         "npm install --prefix .venv-js tslab @types/node (or name another folder by KM_JS)",
     ),
+    "sshd": (
+        lambda: sshd() is not None and shutil.which("ssh") is not None,
+        "apt-get install -y --no-install-recommends openssh-server",
+    ),
+    "netns": (
+        lambda: shutil.which("ip") is not None and os.geteuid() == 0,
+        "apt-get install -y --no-install-recommends iproute2 (and be root)",
+    ),
     "lab": (
         lambda: chromium() is not None and importable("jupyterlab", "playwright"),
         "pip install jupyterlab playwright"
         " && apt-get install -y --no-install-recommends chromium fonts-dejavu-core",
+    ),
+    "qt": (
+        windows,
+        "pip install qtconsole PySide6-Essentials pillow"
+        " && apt-get install -y --no-install-recommends xvfb fonts-dejavu-core libegl1"
+        " libxcb-cursor0 libxcb-icccm4 libxcb-keysyms1 libxcb-shape0 libxkbcommon-x11-0",
     ),
 }
 """Each part: whether it is here, and the line that installs it."""

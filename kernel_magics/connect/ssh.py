@@ -1,0 +1,337 @@
+"""OpenSSH, the user's own: one child for each host, which is login, master and watchdog at once.
+
+Its held session (`echo km-up; exec cat`) tells when the login is done, keeps the connection from
+waiting for full packets (`ssh -N` costs 40 ms a round trip), and ends when our end of its stdin
+closes, also by a `kill -9` of this process. Forwards and commands go over the same login by its
+control socket. Options, traps and figures: `docs/far-kernels.md`."""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import shutil
+import signal
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import SshError
+from .askpass import Question, Questions
+
+Ask = Callable[[str, bool], str]
+"""Asks the user for a line: the prompt, and whether what is typed must not be seen."""
+
+READY = "km-up"
+
+OPTIONS = {
+    # Nothing of the user's configuration may end the held session, or be forwarded a second time.
+    "ControlPersist": "no",
+    "ClearAllForwardings": "yes",
+    "RemoteCommand": "none",
+    "RequestTTY": "no",
+    "IgnoreUnknown": "ForkAfterAuthentication,StdinNull,SessionType",
+    "ForkAfterAuthentication": "no",
+    "StdinNull": "no",
+    "SessionType": "default",
+    "PermitLocalCommand": "no",
+    "ForwardX11": "no",
+    "ForwardAgent": "no",
+    "Tunnel": "no",
+    # The master binds the ends of forwards. ssh never removes them, so that they are in its way
+    # when the login is opened again.
+    "StreamLocalBindUnlink": "yes",
+    "StreamLocalBindMask": "0177",
+    # A cut is known after 10 to 15 s.
+    "ServerAliveInterval": "5",
+    "ServerAliveCountMax": "2",
+}
+
+CONNECT_TIMEOUT = 10
+"""Seconds for the network; questions and the server's own slowness come on top."""
+
+MUX_TIMEOUT = 10.0
+"""Seconds for the master to answer; it takes milliseconds."""
+
+LAST_WORDS = 12
+"""Lines of ssh that are kept for whoever asks why it ended."""
+
+NOWHERE = "km.invalid"
+"""The host of calls to the master. If the master is gone, ssh dials the host by itself: one that
+cannot exist."""
+
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]*", re.ASCII)
+_HOST = re.compile(
+    r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?|[0-9A-Fa-f:.]+(%[\w.]+)?", re.ASCII
+)
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where to log in: ``host`` may be any name that the user's ssh configuration knows.
+
+    None of ``user``, ``port`` and ``key`` means what that configuration says."""
+
+    host: str
+    user: str | None = None
+    port: int | None = None
+    key: Path | None = None
+
+    @classmethod
+    def parse(cls, text: str, key: str | None = None) -> Destination:
+        """Read ``[USER@]HOST[:PORT]``, also with an IPv6 address in brackets.
+
+        What ssh, or a command in its configuration, could take for an option or for shell code is
+        refused.
+
+        Raises:
+            SshError: it is no such thing, or the key is no file.
+        """
+        user, at, place = text.rpartition("@")
+        bracketed = re.fullmatch(r"\[([^\]]*)\](?::(.*))?", place, re.DOTALL)
+        if bracketed is not None:
+            host, number = bracketed[1], bracketed[2]
+        elif place.count(":") == 1:
+            host, _, number = place.partition(":")
+        else:
+            host, number = place, None
+        if not _HOST.fullmatch(host) or len(host) > 253 or (at and not _USER.fullmatch(user)):
+            raise SshError(repr(text), "is not [USER@]HOST[:PORT]")
+        if number is not None and not (
+            number.isascii() and number.isdecimal() and 0 < int(number[:6]) < 65536
+        ):
+            raise SshError(
+                repr(text), f"has the port {number!r}; a port is a number from 1 to 65535"
+            )
+        return cls(host, user if at else None, None if number is None else int(number), _key(key))
+
+    def __str__(self) -> str:
+        user = "" if self.user is None else f"{self.user}@"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{user}{host}" + ("" if self.port is None else f":{self.port}")
+
+    @property
+    def arguments(self) -> list[str]:
+        """What ssh's command line needs before ``--`` and the host."""
+        arguments: list[str] = []
+        if self.user is not None:
+            arguments += ["-l", self.user]
+        if self.port is not None:
+            arguments += ["-p", str(self.port)]
+        if self.key is not None:
+            arguments += ["-o", "IdentitiesOnly=yes", "-i", str(self.key).replace("%", "%%")]
+        return arguments
+
+
+class Login:
+    """One ssh child, logged in. ``folder`` is private to us; its path has at most 70 bytes.
+
+    :meth:`open` it once; the other methods may then be called from any thread. ``ended`` is called
+    when it ends by itself, on a thread of ours.
+    """
+
+    def __init__(
+        self, destination: Destination, folder: Path, ended: Callable[[], None] = lambda: None
+    ) -> None:
+        self.destination = destination
+        self._control = str(folder / "c")
+        self._folder = folder
+        self._on_end = ended
+        self._child: subprocess.Popen[bytes] | None = None
+        self._events: queue.SimpleQueue[str | Question] = queue.SimpleQueue()
+        self._words: deque[str] = deque(maxlen=LAST_WORDS)
+        self._ready = False
+        self._closing = False
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process group; None before :meth:`open`."""
+        return None if self._child is None else self._child.pid
+
+    @property
+    def alive(self) -> bool:
+        """The child runs; that says nothing about the network."""
+        return self._child is not None and self._child.poll() is None
+
+    @property
+    def last_words(self) -> str:
+        """The line that says best why it ended: ssh's last."""
+        return self._words[-1] if self._words else "ssh ended without a word"
+
+    def open(self, ask: Ask | None, started: Callable[[int], None] = lambda pid: None) -> None:
+        """Log in; questions go to ``ask``, on this thread. Without it ssh fails where it would ask.
+
+        ``started`` is told the child's process group at once. Interrupted, the child is ended.
+
+        Raises:
+            SshError: with ssh's own last words.
+        """
+        program = shutil.which("ssh")
+        if program is None:
+            raise SshError(str(self.destination), "there is no ssh here; install OpenSSH's client")
+        questions = Questions(self._folder, self._events.put) if ask is not None else None
+        try:
+            self._spawn(program, questions)
+            if self._closing:
+                raise SshError(str(self.destination), "it was closed from here")
+            assert self._child is not None
+            started(self._child.pid)
+            self._await(ask)
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            if questions is not None:
+                questions.close()
+
+    def forward(self, ends: Mapping[str, str]) -> None:
+        """Let local ends lead to far ones: a socket's path or ``ADDRESS:PORT`` each.
+
+        Raises:
+            SshError: the master refuses, or is gone.
+        """
+        self._mux("-O", "forward", *_forwards(ends))
+
+    def cancel(self, ends: Mapping[str, str]) -> None:
+        """Take forwards back; what runs over them goes on."""
+        with suppress(SshError):  # it has ended, and they with it
+            self._mux("-O", "cancel", *_forwards(ends))
+
+    def run(self, script: str, *, timeout: float) -> list[list[str]]:
+        """Run a POSIX shell script there; return the fields of its lines that begin with ``km``.
+
+        Other lines are of the user's own start-up files.
+
+        Raises:
+            SshError: it could not be run.
+        """
+        answer = self._mux("-T", command="exec sh -s", script=script, timeout=timeout)
+        lines = (line.split("\t") for line in answer.splitlines())
+        return [fields[1:] for fields in lines if fields[0] == "km"]
+
+    def close(self) -> None:
+        """End the child, now. May be called twice."""
+        self._closing = True
+        child = self._child
+        if child is None:
+            return
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGTERM)
+        try:
+            child.wait(1.0)
+        except subprocess.TimeoutExpired:  # stopped, most likely
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+
+    def _spawn(self, program: str, questions: Questions | None) -> None:
+        options = OPTIONS | {"ConnectTimeout": str(CONNECT_TIMEOUT)}
+        environment = dict(os.environ)
+        if questions is None:
+            options["BatchMode"] = "yes"
+        else:
+            environment |= questions.environment
+        Path(self._control).unlink(missing_ok=True)  # of one that was killed; ssh would do without
+        words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+        self._child = subprocess.Popen(
+            [
+                *[program, "-T", "-M", "-S", self._control, *words],
+                *[*self.destination.arguments, "--", self.destination.host],
+                f"echo {READY}; exec cat >/dev/null",
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,  # no terminal to ask at, and no Ctrl-C of ours
+        )
+        threading.Thread(
+            target=self._listen, name=f"kernel_magics ssh {self.destination}", daemon=True
+        ).start()
+
+    def _listen(self) -> None:
+        """Read what ssh says, to its end: nobody may leave a pipe unread."""
+        child = self._child
+        assert child is not None
+        assert child.stdout is not None
+        with child.stdout as said:
+            for line in said:
+                text = line.decode("utf-8", "replace").strip()
+                if not self._ready and text == READY:
+                    self._words.clear()  # greetings
+                    self._ready = True
+                    self._events.put("ready")
+                elif text:
+                    self._words.append(text)
+        child.wait()
+        assert child.stdin is not None
+        with suppress(OSError):
+            child.stdin.close()
+        self._events.put("ended")
+        if self._ready and not self._closing:
+            self._on_end()
+
+    def _await(self, ask: Ask | None) -> None:
+        while True:
+            try:
+                event = self._events.get(timeout=0.5)  # an untimed wait cannot be interrupted
+            except queue.Empty:
+                continue
+            if event == "ready":
+                return
+            if event == "ended":
+                raise SshError(str(self.destination), self.last_words)
+            assert isinstance(event, Question)
+            assert ask is not None
+            try:
+                answer = ask(event.text, not event.may_be_seen)
+            except BaseException:
+                # First: an empty answer would be sent as a password, three times.
+                self.close()
+                event.refuse()
+                raise
+            event.answer(answer)
+
+    def _mux(
+        self,
+        *arguments: str,
+        command: str | None = None,
+        script: str = "",
+        timeout: float = MUX_TIMEOUT,
+    ) -> str:
+        program = shutil.which("ssh") or "ssh"
+        words: Sequence[str] = [program, "-F", os.devnull, "-S", self._control, *arguments]
+        try:
+            done = subprocess.run(
+                [*words, "--", NOWHERE, *([] if command is None else [command])],
+                input=script.encode(),
+                capture_output=True,
+                timeout=timeout,
+                start_new_session=True,
+            )
+        except subprocess.TimeoutExpired:
+            raise SshError(str(self.destination), f"no answer within {timeout:g} s") from None
+        if done.returncode == 255 or (done.returncode and command is None):
+            said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+            raise SshError(str(self.destination), said[-1] if said else self.last_words)
+        return done.stdout.decode("utf-8", "replace")
+
+
+def _forwards(ends: Mapping[str, str]) -> list[str]:
+    return [word for local, far in ends.items() for word in ("-L", f"{local}:{far}")]
+
+
+def _key(path: str | None) -> Path | None:
+    if path is None:
+        return None
+    file = Path(path).expanduser()
+    try:
+        if not file.is_file():
+            raise SshError(repr(path), "is no file, and so no key")
+    except ValueError:
+        raise SshError(repr(path), "is a path that no file can have") from None
+    return file.absolute()
