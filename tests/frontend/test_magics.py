@@ -27,6 +27,7 @@ MAGICS = [
     "%%remote",
     "%kernels",
     "%kernel_attach",
+    "%kernel_tunnel",
     "%kernel_start",
     "%kernel_detach",
     "%kernel_interrupt",
