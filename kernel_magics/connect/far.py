@@ -79,6 +79,8 @@ def kernels(login: Login) -> list[FarKernel]:
         if fields[0] != "file" or len(fields) != 4:
             continue
         _, modified, name, content = fields
+        if not name.isprintable():
+            continue  # it would be shown
         try:
             values = json.loads(bytes.fromhex(content))
             info = ConnectionInfo.from_dict(values, Path(folder, name))

@@ -260,13 +260,12 @@ class Login:
         assert child.stdout is not None
         with child.stdout as said:
             for line in said:
-                text = line.decode("utf-8", "replace").strip()
-                if not self._ready and text == READY:
+                if not self._ready and line.strip() == READY.encode():
                     self._words.clear()  # greetings
                     self._ready = True
                     self._events.put("ready")
-                elif text:
-                    self._words.append(text)
+                else:
+                    self._words.extend(_printable(line))
         child.wait()
         assert child.stdin is not None
         with suppress(OSError):
@@ -316,9 +315,16 @@ class Login:
         except subprocess.TimeoutExpired:
             raise SshError(str(self.destination), f"no answer within {timeout:g} s") from None
         if done.returncode == 255 or (done.returncode and command is None):
-            said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-            raise SshError(str(self.destination), said[-1] if said else self.last_words)
+            self._words.extend(_printable(done.stderr))
+            raise SshError(str(self.destination), self.last_words)
         return done.stdout.decode("utf-8", "replace")
+
+
+def _printable(said: bytes) -> list[str]:
+    """Return what ssh said as lines that may be shown; a server's own words are among them."""
+    lines = said.decode("utf-8", "replace").splitlines()
+    shown = ("".join(c if c.isprintable() else "�" for c in line).strip() for line in lines)
+    return [line for line in shown if line]
 
 
 def _forwards(ends: Mapping[str, str]) -> list[str]:

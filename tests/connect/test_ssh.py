@@ -424,3 +424,19 @@ def test_only_the_question_about_a_host_key_may_be_seen(text: str, visible: bool
     here, there = socket.socketpair()
     with here, there:
         assert askpass.Question(text, here).may_be_seen is visible
+
+
+def test_what_a_server_says_can_do_nothing_to_a_terminal(
+    sandbox: Sandbox, login: MakeLogin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts.require("sshd")
+    banner = sandbox.work / "banner"
+    banner.write_bytes(b"\x1b]0;evil\x07 greetings \x9b2J\n")
+    with ssh_server(sandbox.root / "sshd", server=[f"Banner {banner}"]) as server:
+        (server.folder / "authorized").write_text("")
+        monkeypatch.setenv("PATH", f"{server.bin}{os.pathsep}{os.environ['PATH']}")
+        here = login()
+        with pytest.raises(SshError, match="Permission denied") as caught:
+            here.open(None)
+        assert str(caught.value).isprintable()
+        assert all(word.isprintable() for word in here._words)

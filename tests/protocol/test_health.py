@@ -243,3 +243,20 @@ def test_a_sign_of_life_ends_a_strange_silence(silence: Silence) -> None:
     silence.ping_is_due(100.0 + PING_AFTER)
     silence.heard(200.0, busy=False)
     assert not silence.is_strange(1e9)
+
+
+def test_time_in_which_nothing_could_be_heard_does_not_count() -> None:
+    health = Health()
+    health.lost(10.0)
+    health.postpone(100.0)
+    assert health.check(100.0 + LOST_GRACE - 0.001) is None
+    finding = health.check(100.0 + LOST_GRACE)
+    assert finding is not None
+    assert finding.verdict is Verdict.DIED
+
+
+def test_there_is_nothing_to_postpone_while_it_is_well() -> None:
+    health = Health()
+    health.postpone(100.0)
+    assert not health.waiting
+    assert health.check(1000.0) is None
