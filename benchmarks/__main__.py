@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from . import attach, load, loss, relay, roundtrip
+from . import attach, load, loss, relay, roundtrip, tunnel
 from .measure import Table, render
 
 MEASUREMENTS: dict[str, Callable[[int], list[Table]]] = {
@@ -24,6 +24,7 @@ MEASUREMENTS: dict[str, Callable[[int], list[Table]]] = {
     "loss": loss.measure,
     "attach": attach.measure,
     "load": load.measure,
+    "tunnel": tunnel.measure,
 }
 
 
