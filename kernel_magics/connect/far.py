@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -31,6 +32,17 @@ if [ -z "$d" ]; then
     d=$b/runtime
 fi
 printf 'km\\tfolder\\t%s\\n' "$d"
+show() {{
+    t=$(date -r "$1" +%s 2>/dev/null || stat -f %m "$1" 2>/dev/null || echo 0)
+    printf 'km\\tfile\\t%s\\t%s\\t' "$t" "${{1##*/}}"
+    head -c {SIZE_LIMIT + 1} "$1" | od -An -v -tx1 | tr -d ' \\n'
+    echo
+}}
+if [ -n "$only" ]; then
+    for f in "$d/$only.json" "$d/kernel-$only.json"; do
+        [ -f "$f" ] && [ -r "$f" ] && show "$f" && exit
+    done
+fi
 printf 'km\\tnow\\t%s\\n' "$(date +%s)"
 ps -u "$(id -u)" -o args= 2>/dev/null | while IFS= read -r line; do
     case $line in *.json*) printf 'km\\tprocess\\t%s\\n' "$line" ;; esac
@@ -38,13 +50,13 @@ done
 for f in "$d"/*.json; do
     case $f in */jpserver-*|*/nbserver-*) continue ;; esac
     [ -f "$f" ] && [ -r "$f" ] || continue
-    t=$(date -r "$f" +%s 2>/dev/null || stat -f %m "$f" 2>/dev/null || echo 0)
-    printf 'km\\tfile\\t%s\\t%s\\t' "$t" "${{f##*/}}"
-    head -c {SIZE_LIMIT + 1} "$f" | od -An -v -tx1 | tr -d ' \\n'
-    echo
+    show "$f"
 done
 """
-"""Bytes travel as hexadecimal digits: every shell leaves those alone."""
+"""Bytes travel as hexadecimal digits: every shell leaves those alone. With ``only`` set, and a file
+of that very name there, that is all; the rest takes longer."""
+
+_PLAIN = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -64,13 +76,15 @@ class FarKernel:
         return PurePosixPath(str(self.info.path)).stem
 
 
-def kernels(login: Login) -> list[FarKernel]:
-    """Return what has a connection file in the far runtime directory, youngest first.
+def kernels(login: Login, only: str = "") -> list[FarKernel]:
+    """Return what has a connection file in the far runtime directory, youngest first; or just the
+    one that is called ``only``, if there is one.
 
     Raises:
         SshError: it could not be read.
     """
-    lines = login.run(LIST, timeout=LIST_TIMEOUT)
+    only = only if _PLAIN.fullmatch(only) else ""
+    lines = login.run(f"only={only}\n{LIST}", timeout=LIST_TIMEOUT)
     folder = next((fields[1] for fields in lines if fields[0] == "folder"), "")
     now = next((float(fields[1]) for fields in lines if fields[0] == "now"), 0.0)
     processes = [fields[1] for fields in lines if fields[0] == "process"]
@@ -91,13 +105,15 @@ def kernels(login: Login) -> list[FarKernel]:
     return sorted(found, key=lambda each: each.age)
 
 
-def find(wanted: str, found: list[FarKernel], host: str) -> ConnectionInfo:
+def find(wanted: str, login: Login) -> ConnectionInfo:
     """Return the one kernel there that answers to a name, an id or a fragment.
 
     Raises:
         KernelNotFound, AmbiguousKernel: none does, or several do.
+        SshError: it could not be read.
     """
     name = PurePosixPath(wanted).name.removesuffix(".json")
+    found, host = kernels(login, name), login.destination
     looked = [f"{host}:{found[0].folder}" if found else f"the runtime directory of {host}"]
     for exact in (name, f"kernel-{name}"):
         for each in found:

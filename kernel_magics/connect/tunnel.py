@@ -94,7 +94,7 @@ class Tunnel:
         Raises:
             KernelNotFound, AmbiguousKernel, SshError: as they say.
         """
-        return far.find(wanted, self.kernels(), str(self.destination))
+        return far.find(wanted, self._standing())
 
     def add(self, info: ConnectionInfo, *, tcp: bool = False) -> ConnectionInfo:
         """Return where a far kernel is reached from here: private Unix sockets, or TCP ports.
