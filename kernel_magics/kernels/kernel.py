@@ -28,7 +28,6 @@ from ..errors import (
     KernelMagicsError,
     KernelRestarted,
     KernelUnreachable,
-    KernelUnresponsive,
     LaunchError,
     MessageRejected,
     NotOwned,
@@ -37,7 +36,7 @@ from ..errors import (
 )
 from ..protocol.execution import Check, belongs
 from ..protocol.handshake import Handshake
-from ..protocol.health import SILENT_AFTER, STOPPED_AFTER, Finding, Silence, Verdict
+from ..protocol.health import Finding, Verdict
 from ..protocol.message import Message, Session, Signer
 from ..wire.reactor import Reactor, Timer
 from ..wire.transport import Channel, Transport
@@ -49,6 +48,7 @@ from .descriptors import reserve_descriptors
 from .execution import Ask, Execution, Limits, Result, Show, Sink
 from .interrupts import Interrupts
 from .link import Link, LinkState, Way
+from .listening import Listening
 from .requests import AskedOn, Requests
 
 if TYPE_CHECKING:
@@ -158,13 +158,10 @@ class Kernel:
         self._interrupts = Interrupts(owned, self._requests, self._cells)
         self._fences: dict[str, Execution] = {}
         self._unsent: list[Message] = []  # answers to prompts, for when it is in reach again
-        self._silence = Silence()
-        self._unproved = Silence()  # while cells wait for the proof
+        self._listening = Listening(name, self._cells, self._link.ping, owned, way)
         self._status_seen = False  # of any cell there, over this connection
-        self._stopped_since: float | None = None  # a process of ours
         self._untold = ""  # what the next cell's user has to know
         self._restart: Future[None] | None = None  # by ourselves, until it is proved or has failed
-        self._way_told = False
         self._timer: Timer | None = None
 
     def __repr__(self) -> str:
@@ -478,13 +475,12 @@ class Kernel:
             self._open(REOPEN_PATIENCE, False)
         elif self.way is not None and not self.way.up:
             self._cells.fail(execution, self._way_down(may_have_run=False))
-        elif self._silence.is_strange(self.reactor.now):
-            self._cells.fail(execution, self._unresponsive(execution))
+        elif (refusal := self._listening.refusal(self.reactor.now)) is not None:
+            self._cells.fail(execution, refusal)
         elif self._link.state is LinkState.UP:
             self._send(execution)
         else:
-            if not self._cells.waiting:
-                self._unproved.expect(self.reactor.now)
+            self._listening.expect_proof(self.reactor.now)
             self._cells.waiting.append(execution)
             self._tick_later()
 
@@ -500,8 +496,7 @@ class Kernel:
         self._cells.fail(execution, error)
 
     def _send(self, execution: Execution) -> None:
-        if self._cells.running is None:
-            self._silence.expect(self.reactor.now)
+        self._listening.expect(self.reactor.now)
         self._cells.leave(execution)
         self._link.send("shell", execution.request)
         if self._untold:
@@ -534,18 +529,9 @@ class Kernel:
             execution.tick(self.reactor.now)
             if execution.done:
                 self._over(execution)
-        if self._cells.running is not None and self._link.state is LinkState.UP:
-            self._listen_to_silence()
-        elif self.way is not None and not (self.way.up or self._way_told):
-            self._way_told = True
-            for execution in self._cells:
-                execution.notice(
-                    f"is out of reach: the tunnel to it broke ({self.way.reason}). It is being "
-                    "opened again, and this cell goes on there"
-                )
-        if self._cells.waiting:
-            self._wait_for_proof()
         if self._cells:
+            connected = self._link.state is LinkState.UP
+            self._listening.look(self.reactor.now, connected=connected)
             self._tick_later()
 
     def _over(self, execution: Execution) -> None:
@@ -553,61 +539,11 @@ class Kernel:
         if self._cells.running is None:
             self._interrupts.idle()
 
-    def _wait_for_proof(self) -> None:
-        lasts = self._unproved.lasts(self.reactor.now)
-        for execution in list(self._cells.waiting):
-            limit = execution.limits.unresponsive_after
-            if limit is not None and lasts >= limit:
-                reason = f"has not answered for {lasts:.0f} s"
-                error = KernelUnresponsive(self.name, reason, may_have_run=False)
-                self._cells.fail(execution, error)
-        if self._unproved.notice_is_due(self.reactor.now):
-            for execution in self._cells.waiting:
-                execution.notice(
-                    f"has not answered for {lasts:.0f} s, as kernels do that run somebody else's "
-                    "cell; this one has not been sent. Ctrl-C takes it back"
-                )
-
-    def _listen_to_silence(self) -> None:
-        now, running = self.reactor.now, self._cells.sent
-        if any(execution.asks for execution in running):
-            self._silence.expect(now)  # it waits for the user
-            return
-        if self._silence.ping_is_due(now):
-            self._link.ping()
-        lasts = self._silence.lasts(now)
-        stopped_for = self._has_been_stopped(now)
-        stopped = stopped_for >= STOPPED_AFTER
-        for execution in running:
-            limit = execution.limits.unresponsive_after
-            if stopped or (limit is not None and lasts >= limit):
-                self._cells.fail(execution, self._unresponsive(execution, stopped=stopped))
-        if self._silence.notice_is_due(now) and stopped_for < SILENT_AFTER:  # else its end is near
-            usual = not self._silence.answers_while_busy
-            mute = ", as some kernels are while they compute" if usual else ""
-            for execution in self._cells.sent:
-                execution.notice(f"has been silent for {lasts:.0f} s{mute}; Ctrl-C interrupts it")
-
-    def _has_been_stopped(self, now: float) -> float:
-        """Return for how many seconds a process of ours has been stopped, as far as we saw."""
-        if self.owned is None or not self._silence.asked or not self.owned.is_stopped():
-            self._stopped_since = None
-            return 0.0
-        self._stopped_since = self._stopped_since or now
-        return now - self._stopped_since
-
-    def _unresponsive(self, execution: Execution, *, stopped: bool = False) -> KernelUnresponsive:
-        lasts = self._silence.lasts(self.reactor.now)
-        reason = f"has been silent for {lasts:.0f} s"
-        if stopped:
-            reason += f"; its process {self.pid} is stopped (kill -CONT {self.pid} wakes it)"
-        return KernelUnresponsive(self.name, reason, may_have_run=execution.sent)
-
     # The link's owner.
 
     def link_message(self, channel: Channel, message: Message) -> None:
         """Route one message to whoever asked for it."""
-        self._silence.heard(self.reactor.now, busy=self._cells.running is not None)
+        self._listening.heard(self.reactor.now)
         if channel == "iopub" and message.type in ("status", "iopub_welcome"):
             self._note_status(message)
         execution = self._cells.find(message.parent_id)
@@ -679,7 +615,7 @@ class Kernel:
         self._fail_requests()
         for execution in self._cells:
             execution.lost_touch()
-        self._way_told = False
+        self._listening.lost()
 
     def link_gone(self, finding: Finding) -> None:
         """It is dead: everything that was asked of it ends now."""
@@ -703,7 +639,7 @@ class Kernel:
 
     def link_pong(self) -> None:
         """It lives; that is all a heartbeat says."""
-        self._silence.heard(self.reactor.now, busy=self._cells.running is not None)
+        self._listening.heard(self.reactor.now)
 
     def link_rejected(self, error: MessageRejected) -> None:
         """Bytes that are no message change nothing, but a cell that runs may miss them."""
