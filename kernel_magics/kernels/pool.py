@@ -201,15 +201,19 @@ class KernelPool:
                     return kernel
             self._free_name(name or far.name)  # so that a bad one costs no forwards
             local = tunnel.add(far, tcp=tcp)
-            with self._lock:
-                name = self._free_name(name or far.name)
-                kernel = Kernel(name, self._io(), local, way=tunnel, forget=self._drop)
-                self._kernels[kernel.name] = kernel
             try:
-                kernel.connect()
+                with self._lock:
+                    name = self._free_name(name or far.name)
+                    kernel = Kernel(name, self._io(), local, way=tunnel, forget=self._drop)
+                    self._kernels[kernel.name] = kernel
+                try:
+                    kernel.connect()
+                except BaseException:
+                    self._drop(kernel)
+                    kernel.close()
+                    raise
             except BaseException:
-                self._drop(kernel)
-                kernel.close()
+                tunnel.leave(local)  # an interrupt may come before there is a kernel that would
                 raise
         self._aliases[f"{SSH}{host}/{what}"] = kernel
         self.last = kernel
@@ -225,18 +229,15 @@ class KernelPool:
         Raises:
             SshError: it cannot be had.
         """
-        from ..connect.launch import Lifecycle
         from ..connect.ssh import Destination
         from ..connect.tunnel import Tunnel
 
         destination = Destination.parse(host, key)
         with self._lock:
             self._io()
-            if self._lifecycle is None:
-                self._lifecycle = Lifecycle()
             tunnel = self._tunnels.get(destination)
             if tunnel is None:
-                tunnel = Tunnel(destination, self._lifecycle.watcher, self._close_unused)
+                tunnel = Tunnel(destination, self._processes().watcher, self._close_unused)
                 self._tunnels[destination] = tunnel
             tunnel.held += 1
         try:
@@ -256,15 +257,13 @@ class KernelPool:
             LaunchError: the process could not be started or did not come up; with its last words.
             BadName: it cannot be called that.
         """
-        from ..connect.launch import LaunchOptions, Lifecycle, OwnedKernel
+        from ..connect.launch import LaunchOptions, OwnedKernel
 
         self._leave_parent()
         options = options or LaunchOptions()
         with self._lock:
             self._io()
-            if self._lifecycle is None:
-                self._lifecycle = Lifecycle()
-            owned = OwnedKernel(self._lifecycle, options)
+            owned = OwnedKernel(self._processes(), options)
             name = name or ("python" if options.python else options.spec)
             self._free_name(name)  # so that a bad one is refused before anything is started
             self._starting.add(owned)
@@ -335,6 +334,13 @@ class KernelPool:
             self._kernels, self._aliases, self._starting = {}, {}, set()
             self._tunnels = {}
             self.last = self._reactor = self._lifecycle = None
+
+    def _processes(self) -> Lifecycle:
+        if self._lifecycle is None:
+            from ..connect.launch import Lifecycle
+
+            self._lifecycle = Lifecycle()
+        return self._lifecycle
 
     def _io(self) -> Reactor:
         if self._reactor is None:

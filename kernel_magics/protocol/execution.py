@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import ProtocolError
 from .message import Message
-from .stream import text_of
+from .stream import is_on_stderr
 
 NOT_OUTPUT = frozenset(
     {"status", "execute_input", "iopub_welcome", "shutdown_reply", "debug_event"}
@@ -145,8 +145,7 @@ class Execution:
             case "error":
                 self._error, self._explained = message, True
             case "stream" if not self._explained:
-                piece = text_of(message)
-                self._explained = piece is not None and piece[0] == "stderr"
+                self._explained = is_on_stderr(message)
         # Also after the end: a thread that the cell started may still print.
         return [Output(message)]
 

@@ -5,8 +5,15 @@ same for them. Everything else stays as the kernel sent it."""
 
 from __future__ import annotations
 
+import re
+
 from ..errors import ProtocolError
-from .message import Message
+from .message import FULL_CHECK, Message
+
+ENDS = 64
+"""Bytes at both ends of a large content; the name stands before or behind the text."""
+
+_STDERR = re.compile(rb'"name"\s*:\s*"stderr"')
 
 
 def text_of(message: Message) -> tuple[str, str] | None:
@@ -18,6 +25,17 @@ def text_of(message: Message) -> tuple[str, str] | None:
     except ProtocolError:
         return None
     return (name, text) if isinstance(name, str) and isinstance(text, str) else None
+
+
+def is_on_stderr(message: Message) -> bool:
+    """Whether a ``stream`` message is text on stderr; a large one is not unpacked for that."""
+    packed = message.parts[3]
+    if len(packed) > FULL_CHECK:
+        return (
+            _STDERR.search(packed[:ENDS]) is not None or _STDERR.search(packed[-ENDS:]) is not None
+        )
+    piece = text_of(message)
+    return piece is not None and piece[0] == "stderr"
 
 
 class TextRun:

@@ -8,14 +8,16 @@ from collections.abc import Callable
 from datetime import datetime
 
 import pytest
+import zmq
 
 from kernel_magics.kernels.pool import KernelPool
 from tests import frontend
 from tests.frontend import LOAD, Desk, joined, kinds, remotely, terminal_with, transcript
 from tests.support import steps
-from tests.support.hosts import CellRun, TerminalHost, run_notebook
+from tests.support.hosts import CellRun, KernelHost, TerminalHost, run_notebook
 from tests.support.kernels import HandKernel
 from tests.support.sandbox import Sandbox
+from tests.support.waiting import wait_until
 
 desk, lasting_desk = frontend.desk, frontend.lasting_desk_newest_first
 
@@ -223,3 +225,26 @@ def test_a_slow_reader_of_a_flood_does_not_slow_another_kernel(
         assert "".join(shown).splitlines()[-1] == "29999"
     finally:
         pool.close()
+
+
+@pytest.mark.parametrize("when", ["before", "after"], ids=["before loading", "after loading"])
+def test_a_reader_of_this_kernel_that_stalls_holds_nobody_up(
+    kernel_host: Callable[..., KernelHost], shared_kernel: HandKernel, when: str
+) -> None:
+    host = kernel_host()
+    with zmq.Context() as context, context.socket(zmq.SUB) as stalled:
+        stalled.setsockopt(zmq.RCVHWM, 1)
+        stalled.setsockopt(zmq.LINGER, 0)
+        stalled.subscribe(b"")
+        address = f"tcp://{host.info['ip']}:{host.info['iopub_port']}"
+        if when == "before":
+            stalled.connect(address)
+        host.run(LOAD).ok()
+        host.run(f"%kernel_attach {shared_kernel.connection_file} --name k").ok()
+        if when == "after":
+            stalled.connect(address)
+        # It is subscribed once something waits for it; it reads nothing.
+        wait_until(lambda: host.run("0").ok() and stalled.poll(200), what="it is subscribed")
+        run = host.run(remotely("for i in range(3000): display(i)")).ok()
+        assert len(run.of_type("display_data")) == 3000
+        assert host.run("6 * 7").ok().result == "42"

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from kernel_magics.protocol.message import Message
-from kernel_magics.protocol.stream import TextRun, text_of
+from kernel_magics.protocol.message import FULL_CHECK, Message, pack
+from kernel_magics.protocol.stream import TextRun, is_on_stderr, text_of
 
 
 def stream(content: object = None, msg_type: str = "stream") -> Message:
@@ -54,3 +54,15 @@ def test_joined_text_belongs_to_the_cell_of_its_first_piece() -> None:
     run = TextRun(stream(), "stdout", "one")
     run.take("stdout", "two")
     assert (run.message().parent_id, run.message().metadata) == ("m1", {"m": 1})
+
+
+@pytest.mark.parametrize("size", [1, FULL_CHECK + 1], ids=["small", "large"])
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+@pytest.mark.parametrize("first", [True, False], ids=["name first", "name last"])
+def test_text_on_stderr_is_known_whatever_its_size(size: int, name: str, first: bool) -> None:
+    # What the text says of names changes nothing.
+    text = '"name": "stderr" ' + "x" * size + ' "name": "stderr"'
+    fields = {"name": name, "text": text} if first else {"text": text, "name": name}
+    header = {"msg_id": "x", "msg_type": "stream"}
+    message = Message(header, {}, (b"{}", b"{}", b"{}", pack(fields)))
+    assert is_on_stderr(message) is (name == "stderr")
