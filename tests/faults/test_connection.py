@@ -117,14 +117,18 @@ def end_before_proof(scene: Scene) -> Seen:
     kernel, relay = scene.relayed({"execute_request": BEGUN})
     scene.begin()
     request = kernel.wait_for("execute_request")
+    listeners = len(kernel.subscriptions)
 
     def script(kernel: FakeKernel, asked: Request) -> None:
+        # The end can arrive only where the new connection is: control may be there before the rest.
+        there.add(asked.channel)
         if ended:
             kernel.answer(asked)
-        else:
+        elif "shell" in there and len(kernel.subscriptions) > listeners:
             ended.append(True)
             kernel.play(END, request)
 
+    there: set[str] = set()
     ended: list[bool] = []
     kernel.follow(script)
     relay.drop()
