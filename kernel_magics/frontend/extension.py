@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -12,10 +12,13 @@ from ..api import pool
 from ..errors import ConnectionFileError, ConnectionFileNotFound, RemoteError
 from .magics import KernelMagics
 from .output import local_iopub
+from .remote import RemoteMagics
+from .session import LocalSession
 from .terminal import safe
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
+    from IPython.core.magic import Magics
 
     from ..connect.info import ConnectionInfo
 
@@ -25,7 +28,7 @@ _ATTRIBUTE = "_kernel_magics"
 
 @dataclass
 class _Loaded:
-    magics: KernelMagics
+    magics: list[Magics]
     replaced: list[tuple[str, str, Callable[..., Any]]]
     undo: list[Callable[[], None]]
 
@@ -36,7 +39,9 @@ def load(shell: InteractiveShell) -> None:
         return
     iopub = local_iopub(shell)
     pool.own = cache(lambda: own_connection(shell))
-    magics = KernelMagics(shell, pool, iopub)
+    session = LocalSession(shell, pool, iopub)
+    settings = KernelMagics(session)
+    magics: list[Magics] = [settings, RemoteMagics(session, settings)]
     replaced = _existing(shell, magics)
     for kind, name, _ in replaced:
         sign = "%%" if kind == "cell" else "%"
@@ -44,7 +49,7 @@ def load(shell: InteractiveShell) -> None:
             f"{sign}{name} existed already and is kernel_magics' now; %unload_ext restores it",
             stacklevel=2,
         )
-    shell.register_magics(magics)
+    shell.register_magics(*magics)
     undo = [_silence_shown_errors(shell)]
     if iopub is not None:
         undo.append(iopub.lift_limit())
@@ -60,17 +65,17 @@ def unload(shell: InteractiveShell) -> None:
     pool.close()
     pool.own = lambda: None
     registered = shell.magics_manager.magics
-    for kind, names in loaded.magics.magics.items():
-        for name in names:
-            # Not what somebody has defined under that name since.
-            if getattr(registered[kind].get(name), "__self__", None) is loaded.magics:
-                del registered[kind][name]
+    for magics, kind, name in _names(loaded.magics):
+        # Not what somebody has defined under that name since.
+        if getattr(registered[kind].get(name), "__self__", None) is magics:
+            del registered[kind][name]
     for kind, name, function in loaded.replaced:
         registered[kind].setdefault(name, function)
-    shell.magics_manager.registry.pop(type(loaded.magics).__name__, None)
     configurables: list[Any] = shell.configurables
-    if loaded.magics in configurables:
-        configurables.remove(loaded.magics)
+    for magics in loaded.magics:
+        shell.magics_manager.registry.pop(type(magics).__name__, None)
+        if magics in configurables:
+            configurables.remove(magics)
     for step in loaded.undo:
         step()
 
@@ -126,13 +131,20 @@ def _silence_shown_errors(shell: InteractiveShell) -> Callable[[], None]:
     return restore
 
 
+def _names(magics: list[Magics]) -> Iterator[tuple[Magics, str, str]]:
+    """All that they define: by whom, whether a line or a cell magic, and its name."""
+    for each in magics:
+        for kind, names in each.magics.items():
+            for name in names:
+                yield each, kind, name
+
+
 def _existing(
-    shell: InteractiveShell, magics: KernelMagics
+    shell: InteractiveShell, magics: list[Magics]
 ) -> list[tuple[str, str, Callable[..., Any]]]:
     registered = shell.magics_manager.magics
     return [
         (kind, name, registered[kind][name])
-        for kind, names in magics.magics.items()
-        for name in names
+        for _, kind, name in _names(magics)
         if name in registered[kind]
     ]

@@ -1,117 +1,29 @@
-"""The magics: parse, call, show. Anything longer belongs below, where it is testable without
-IPython."""
+"""The magics that look after kernels: parse, call, show. Anything longer belongs below, where it is
+testable without IPython."""
 
 from __future__ import annotations
 
-import builtins
-import contextlib
-import getpass
 import json
-import os
-from collections.abc import Callable
-from functools import lru_cache, wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from IPython.core.error import UsageError
-from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
+from IPython.core.magic import Magics, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments
 from IPython.display import display
-from IPython.utils.process import arg_split  # type: ignore[attr-defined]
 from traitlets import Integer
 
-from ..errors import (
-    BadName,
-    ConnectionFileError,
-    KernelNotFound,
-    NotOwned,
-    RemoteError,
-    sendable,
-)
-from .output import LocalIOPub, choose
-from .terminal import one_line, safe
+from .arguments import assignment, parse, split_kernel, usage
 
 if TYPE_CHECKING:  # the rest is loaded with the first kernel: loading the extension has to be quick
-    from IPython.core.interactiveshell import InteractiveShell
-
-    from ..connect.info import ConnectionInfo
-    from ..kernels.execution import Ask, Show, Sink
-    from ..kernels.kernel import Kernel
-    from ..kernels.pool import KernelPool
+    from .session import LocalSession
 
 INTERRUPT_WAIT = 2.0
 """Seconds `%kernel_interrupt` watches what became of the kernel."""
 
 
-def parse(magic: Callable[..., Any], line: str) -> Any:
-    """Parse a magic's line.
-
-    Raises:
-        UsageError: with one line that says what is wrong with it, an open quote included.
-    """
-    try:
-        return _parse(magic.parser, line)  # type: ignore[attr-defined]
-    except ValueError as error:
-        raise UsageError(f"{error} in {line!r}") from None
-
-
-@lru_cache(maxsize=256)
-def _parse(parser: Any, line: str) -> Any:
-    # Once for each line: argparse takes longer than the whole way to a kernel. And not with
-    # parse_argstring, which leaves the quotes round a path with blanks.
-    return parser.parse_args(_words(line))
-
-
-def _words(line: str) -> list[str]:
-    words: list[str] = arg_split(line, posix=os.name == "posix")
-    return words
-
-
-def _usage(magic: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn errors about what was typed into IPython's one line for that."""
-
-    @wraps(magic)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return magic(*args, **kwargs)
-        except (KernelNotFound, ConnectionFileError, BadName, NotOwned) as error:
-            raise UsageError(str(error)) from None
-
-    return wrapper
-
-
-def _cell_options(magic: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that `%%remote` and `%remote` share."""
-    options = (
-        argument(
-            "-q", "--quiet", action="store_true", help="show no output; errors are still raised"
-        ),
-        argument(
-            "--timeout",
-            type=float,
-            metavar="SECONDS",
-            help="stop waiting after this long; the code runs on there",
-        ),
-        argument(
-            "--unresponsive-after",
-            type=float,
-            metavar="SECONDS",
-            help="give up when the kernel has been completely silent for this long",
-        ),
-        argument(
-            "--no-raise-error",
-            action="store_true",
-            help="show a remote error but let this cell succeed, so that Run All goes on",
-        ),
-        argument("kernel", help="an attached kernel, or a fragment of a connection file's name"),
-    )
-    for option in options:
-        magic = option(magic)
-    return magic
-
-
 @magics_class
 class KernelMagics(Magics):
-    """Magics that run cells in other kernels and look after those kernels."""
+    """Magics that find, start and end kernels. What `%config` knows of this package is here."""
 
     text_limit = Integer(
         10_000_000,
@@ -119,45 +31,10 @@ class KernelMagics(Magics):
         help="Bytes of printed text that one remote cell may show; the rest goes to a file.",
     ).tag(config=True)
 
-    def __init__(self, shell: InteractiveShell, pool: KernelPool, iopub: LocalIOPub | None) -> None:
-        super().__init__(shell)
-        self._shell = shell
-        self._pool = pool
-        self._iopub = iopub
-
-    @magic_arguments()
-    @_cell_options
-    @cell_magic
-    @_usage
-    def remote(self, line: str, cell: str) -> None:
-        """Run this cell in another kernel; its outputs, prompts and errors appear here.
-
-        ::
-
-            %%remote gpu
-            model.fit(data)
-
-        Ctrl-C (or the stop button) interrupts that kernel; a second one gives the prompt back.
-        """
-        # IPython ends every cell with a newline that its front end did not send; with it the remote
-        # would name the cell's file differently.
-        self._run(parse(self.remote, line), cell.removesuffix("\n"))
-
-    @magic_arguments("remote")
-    @_cell_options
-    @argument("code", nargs="...", help="what to run, to the end of the line")
-    @no_var_expand
-    @line_magic("remote")  # type: ignore[arg-type]  # IPython's decorators are half typed
-    @_usage
-    def remote_line(self, line: str) -> None:
-        """Run one line in another kernel.
-
-        ::
-
-            %remote gpu !nvidia-smi
-        """
-        options, code = _split_code(line)
-        self._run(parse(self.remote_line, options), code)
+    def __init__(self, session: LocalSession) -> None:
+        super().__init__(session.shell)
+        self._session = session
+        self._pool = session.pool
 
     @magic_arguments()
     @argument(
@@ -168,7 +45,7 @@ class KernelMagics(Magics):
         "kernel", nargs="?", help="an attached kernel; without it, the kernel of this session"
     )
     @line_magic
-    @_usage
+    @usage
     def connection_info(self, line: str) -> None:
         """Show where a kernel is and how to connect to it.
 
@@ -180,7 +57,7 @@ class KernelMagics(Magics):
         from ..protocol.secret import HIDDEN
 
         args = parse(self.connection_info, line)
-        info = self._pool[args.kernel].info if args.kernel else self._own()
+        info = self._pool[args.kernel].info if args.kernel else self._session.own()
         entries = info.as_dict(show_key=args.show_key)
         if args.json:
             print(json.dumps(entries, indent=2))
@@ -202,7 +79,7 @@ class KernelMagics(Magics):
     )
     @argument("args", nargs="...", help="options for qtconsole, such as --style=monokai")
     @line_magic
-    @_usage
+    @usage
     def connect_qtconsole(self, line: str) -> None:
         """Open a Qt console, a window of its own, on a kernel.
 
@@ -215,8 +92,8 @@ class KernelMagics(Magics):
         """
         from ..connect.qtconsole import open_window
 
-        name, options = _split_kernel(line)
-        info = self._own() if name is None else self._living(name).info
+        name, options = split_kernel(line)
+        info = self._session.own() if name is None else self._session.living(name).info
         if info.path is None:
             raise UsageError(f"{info.name} has no connection file, which a Qt console has to read")
         process = open_window(info.path, options)
@@ -227,7 +104,7 @@ class KernelMagics(Magics):
         "--all", action="store_true", help="also the kernels found here that could be attached"
     )
     @line_magic
-    @_usage
+    @usage
     def kernels(self, line: str) -> None:
         """Show the attached kernels: state, name, language, where, process, what runs.
 
@@ -251,7 +128,7 @@ class KernelMagics(Magics):
     @argument("--insecure", action="store_true", help="also over plain TCP to another machine")
     @argument("what", help="a connection file's path, its id, or four characters or more of that")
     @line_magic
-    @_usage
+    @usage
     def kernel_attach(self, line: str) -> None:
         """Attach a kernel that runs already, here or wherever its connection file leads.
 
@@ -262,8 +139,10 @@ class KernelMagics(Magics):
             %kernel_attach ssh://gpubox/6759
         """
         args = parse(self.kernel_attach, line)
-        kernel = self._pool.attach(args.what, args.name, insecure=args.insecure, ask=self._asker())
-        self._say("attached", kernel)
+        kernel = self._pool.attach(
+            args.what, args.name, insecure=args.insecure, ask=self._session.asker()
+        )
+        self._session.say("attached", kernel)
 
     @magic_arguments()
     @argument("--sshkey", metavar="FILE", help="a private key; otherwise as ssh is configured")
@@ -275,7 +154,7 @@ class KernelMagics(Magics):
     @argument("host", metavar="[USER@]HOST[:PORT]", help="as for ssh, aliases included")
     @argument("kernel", nargs="?", help="a connection file here or there, or a fragment of it")
     @line_magic
-    @_usage
+    @usage
     def kernel_tunnel(self, line: str) -> None:
         """Attach a kernel of another machine, over ssh.
 
@@ -293,7 +172,7 @@ class KernelMagics(Magics):
         args = parse(self.kernel_tunnel, line)
         if args.list == (args.kernel is not None):
             raise UsageError("which kernel there? Name one, or let --list show them")
-        ask = self._asker()
+        ask = self._session.asker()
         if args.list:
             with self._pool.login(args.host, key=args.sshkey, ask=ask) as tunnel:
                 display(view.far_table(tunnel.kernels(), args.host))
@@ -301,7 +180,7 @@ class KernelMagics(Magics):
         kernel = self._pool.tunnel(
             args.host, args.kernel, args.name, key=args.sshkey, tcp=args.tcp, ask=ask
         )
-        self._say("attached", kernel)
+        self._session.say("attached", kernel)
 
     @magic_arguments()
     @argument("--name", help="what to call it; otherwise the kernelspec's name")
@@ -315,7 +194,7 @@ class KernelMagics(Magics):
         "spec", nargs="?", default="python3", help="a kernelspec, as `jupyter kernelspec list`"
     )
     @line_magic
-    @_usage
+    @usage
     def kernel_start(self, line: str) -> None:
         """Start a kernel. It ends with this session, unless it is kept.
 
@@ -328,15 +207,15 @@ class KernelMagics(Magics):
 
         args = parse(self.kernel_start, line)
         options = LaunchOptions(
-            args.spec, args.python, args.cwd, dict(map(_assignment, args.env)), args.keep
+            args.spec, args.python, args.cwd, dict(map(assignment, args.env)), args.keep
         )
         kernel = self._pool.start(options, args.name)
-        self._say("started", kernel)
+        self._session.say("started", kernel)
 
     @magic_arguments()
     @argument("kernel", help="an attached kernel")
     @line_magic
-    @_usage
+    @usage
     def kernel_detach(self, line: str) -> None:
         """Let go of a kernel. It runs on if somebody else started it, or with --keep; ours end.
 
@@ -351,7 +230,7 @@ class KernelMagics(Magics):
     @magic_arguments()
     @argument("kernel", help="an attached kernel")
     @line_magic
-    @_usage
+    @usage
     def kernel_interrupt(self, line: str) -> None:
         """Interrupt what runs in a kernel, whoever started it.
 
@@ -371,7 +250,7 @@ class KernelMagics(Magics):
     @magic_arguments()
     @argument("kernel", help="a kernel that was started here")
     @line_magic
-    @_usage
+    @usage
     def kernel_restart(self, line: str) -> None:
         """Restart a kernel that was started here: the same name, with nothing in it.
 
@@ -386,7 +265,7 @@ class KernelMagics(Magics):
     @magic_arguments()
     @argument("kernel", help="an attached kernel")
     @line_magic
-    @_usage
+    @usage
     def kernel_shutdown(self, line: str) -> None:
         """End a kernel, whoever started it.
 
@@ -399,125 +278,3 @@ class KernelMagics(Magics):
             print(f"{kernel.name} has ended")
         else:
             print(f"asked {kernel.name} to end, but it has not yet; detached from it")
-
-    def _run(self, args: Any, code: str) -> None:
-        from ..kernels.execution import Limits
-
-        kernel, new = self._pool.get_or_attach(args.kernel)
-        if new:
-            self._say("attached", kernel)
-        via = self._via()
-        if kernel.info.fingerprint in via:
-            raise UsageError(
-                f"{kernel.name} is waiting for this very cell; it would wait for itself for ever"
-            )
-        sink: Sink | None = None
-        show: Show | None = _ignore
-        if not args.quiet:
-            sink, show = choose(kernel.name, self._shell, self._iopub, kernel.reactor)
-        try:
-            kernel.run(
-                code,
-                sink=sink,
-                show=show,
-                ask=self._asker(kernel.name),
-                timeout=args.timeout,
-                limits=Limits(self.text_limit, args.unresponsive_after),
-                metadata={"km_via": via} if via else {},
-            )
-        except RemoteError as error:
-            error.shown = error.explained and not args.quiet
-            if not args.no_raise_error:
-                raise
-            if not (error.shown or args.quiet):
-                self._shell.showtraceback()
-        finally:
-            if sink is not None and self._iopub is not None:
-                self._iopub.settle()
-
-    def _via(self) -> list[str]:
-        """Return the kernels that wait for this cell: ours, and those whose cells led to it."""
-        local: Any = getattr(self._shell, "kernel", None)
-        own: ConnectionInfo | None = None
-        with contextlib.suppress(ConnectionFileError):  # a broken file of ours breaks no cell
-            own = self._pool.own()
-        if local is None or own is None:
-            return []
-        before = local.get_parent("shell").get("metadata", {}).get("km_via")
-        return [*(before if isinstance(before, list) else []), own.fingerprint]
-
-    def _asker(self, name: str = "ssh") -> Ask | None:
-        """Return what asks this session's user in somebody's name; None when the front end takes
-        no input."""
-        local = getattr(self._shell, "kernel", None)
-        if local is not None and not getattr(local, "_allow_stdin", False):
-            return None
-
-        def ask(prompt: str, password: bool) -> str:
-            prompt = safe(prompt) if local is None else sendable(prompt)
-            question = f"[{name}] {prompt}"
-            return getpass.getpass(question) if password else builtins.input(question)
-
-        return ask
-
-    def _living(self, name: str) -> Kernel:
-        kernel = self._pool[name]
-        if not kernel.alive and kernel.finding is not None:
-            raise UsageError(f"{kernel.name} {kernel.finding.reason}")
-        return kernel
-
-    def _own(self) -> ConnectionInfo:
-        own = self._pool.own()
-        if own is None:
-            raise UsageError(
-                "this session is not a kernel; name an attached one (%kernels lists them)"
-            )
-        return own
-
-    @staticmethod
-    def _say(what: str, kernel: Kernel) -> None:
-        from .view import where
-
-        number = kernel.look_up_pid()
-        pid = f", pid {number}" if number else ""
-        silent = "" if kernel.kernel_info else "; it is busy and has not answered yet"
-        about = f"{one_line(kernel.language) or 'unknown'}{pid}, {where(kernel)}"
-        print(f"{what} {kernel.name} ({about}){silent}")
-
-
-def _ignore(item: object) -> None:
-    """Show nothing."""
-
-
-def _split_code(line: str) -> tuple[str, str]:
-    """Split ``[options] KERNEL CODE`` behind the kernel; the code is taken as it stands."""
-    rest, takes_value = line, False
-    while rest.strip():
-        word, _, after = rest.lstrip().partition(" ")
-        if takes_value:
-            takes_value = False
-        elif word.startswith("-"):
-            takes_value = word in ("--timeout", "--unresponsive-after")
-        else:
-            end = len(line) - len(after)
-            return line[:end], after
-        rest = after
-    return line, ""
-
-
-def _split_kernel(line: str) -> tuple[str | None, list[str]]:
-    """Split ``[KERNEL] ARGS``. Not by argparse: ``--style monokai`` names no kernel."""
-    try:
-        words = _words(line)
-    except ValueError as error:
-        raise UsageError(f"{error} in {line!r}") from None
-    if words and not words[0].startswith("-"):
-        return words[0], words[1:]
-    return None, words
-
-
-def _assignment(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        raise UsageError(f"--env wants NAME=VALUE, not {text!r}")
-    return name, value

@@ -14,7 +14,9 @@ from IPython.core.error import UsageError
 
 from kernel_magics.connect.info import ConnectionInfo
 from kernel_magics.errors import ConnectionFileError, MessageRejected, ProtocolError
-from kernel_magics.frontend.magics import KernelMagics, _split_code, parse
+from kernel_magics.frontend.arguments import parse, split_code
+from kernel_magics.frontend.magics import KernelMagics
+from kernel_magics.frontend.remote import RemoteMagics
 from kernel_magics.frontend.terminal import TerminalFilter
 from kernel_magics.protocol.execution import Execution
 from kernel_magics.protocol.message import DELIMITER, Signer, receive
@@ -101,9 +103,9 @@ def magic_line(rng: random.Random) -> None:
     """Any line: arguments or IPython's `UsageError`; and code behind a kernel's name is never
     touched."""
     line = damaged_text(rng, rng.choice(["gpu", "--timeout 3 gpu", "-q 6759", "gpu print(1)", ""]))
-    options, code = _split_code(line)
+    options, code = split_code(line)
     assert (options + code).replace(" ", "") == line.replace(" ", "")
-    for magic in (KernelMagics.remote, KernelMagics.kernel_start, KernelMagics.connection_info):
+    for magic in (RemoteMagics.remote, KernelMagics.kernel_start, KernelMagics.connection_info):
         with contextlib.suppress(UsageError):
             parse(magic, line)
 

@@ -1,0 +1,85 @@
+"""The session that the magics are typed in: its user, its kernel, its way of showing."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import getpass
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import UsageError
+
+from ..errors import ConnectionFileError, sendable
+from .terminal import one_line, safe
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from ..connect.info import ConnectionInfo
+    from ..kernels.execution import Ask
+    from ..kernels.kernel import Kernel
+    from ..kernels.pool import KernelPool
+    from .output import LocalIOPub
+
+
+@dataclass(frozen=True)
+class LocalSession:
+    """What all magics of one shell share.
+
+    ``iopub`` is the channel of the ipykernel that this process is; None in a terminal, and in a
+    kernel of another make.
+    """
+
+    shell: InteractiveShell
+    pool: KernelPool
+    iopub: LocalIOPub | None
+
+    def via(self) -> list[str]:
+        """Return the kernels that wait for this cell: ours, and those whose cells led to it."""
+        local: Any = getattr(self.shell, "kernel", None)
+        own: ConnectionInfo | None = None
+        with contextlib.suppress(ConnectionFileError):  # a broken file of ours breaks no cell
+            own = self.pool.own()
+        if local is None or own is None:
+            return []
+        before = local.get_parent("shell").get("metadata", {}).get("km_via")
+        return [*(before if isinstance(before, list) else []), own.fingerprint]
+
+    def asker(self, name: str = "ssh") -> Ask | None:
+        """Return what asks this session's user in somebody's name; None when the front end takes
+        no input."""
+        local = getattr(self.shell, "kernel", None)
+        if local is not None and not getattr(local, "_allow_stdin", False):
+            return None
+
+        def ask(prompt: str, password: bool) -> str:
+            prompt = safe(prompt) if local is None else sendable(prompt)
+            question = f"[{name}] {prompt}"
+            return getpass.getpass(question) if password else builtins.input(question)
+
+        return ask
+
+    def living(self, name: str) -> Kernel:
+        kernel = self.pool[name]
+        if not kernel.alive and kernel.finding is not None:
+            raise UsageError(f"{kernel.name} {kernel.finding.reason}")
+        return kernel
+
+    def own(self) -> ConnectionInfo:
+        own = self.pool.own()
+        if own is None:
+            raise UsageError(
+                "this session is not a kernel; name an attached one (%kernels lists them)"
+            )
+        return own
+
+    @staticmethod
+    def say(what: str, kernel: Kernel) -> None:
+        from .view import where
+
+        number = kernel.look_up_pid()
+        pid = f", pid {number}" if number else ""
+        silent = "" if kernel.kernel_info else "; it is busy and has not answered yet"
+        about = f"{one_line(kernel.language) or 'unknown'}{pid}, {where(kernel)}"
+        print(f"{what} {kernel.name} ({about}){silent}")
