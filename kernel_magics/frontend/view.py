@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from ..connect.far import FarKernel
 from ..connect.find import FoundKernel
-from ..kernels.kernel import Kernel, KernelState
+from ..kernels.kernel import Kernel
+from ..kernels.life import KernelState
 from .terminal import one_line
 
 GLYPHS = {

@@ -352,7 +352,8 @@ class KernelPool:
         return self._reactor
 
     def _bring_up(self, owned: OwnedKernel, name: str) -> Kernel:
-        from .kernel import START_PATIENCE, Kernel
+        from .kernel import Kernel
+        from .life import START_PATIENCE
 
         info = owned.start()
         with self._lock:

@@ -286,7 +286,7 @@ def test_a_kernel_that_dies_at_each_start_is_not_restarted_for_ever(
     assert kernel.pid is not None
     os.kill(kernel.pid, signal.SIGKILL)
     diary.wait_for("dead", "gave up")
-    wait_until(partial(settled, kernel._callbacks), what="nothing more is called")
+    wait_until(partial(settled, kernel._life.callbacks), what="nothing more is called")
     assert diary.entries == ["dead", "gave up"]
 
 

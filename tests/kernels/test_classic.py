@@ -26,7 +26,8 @@ from jupyter_core.utils import ensure_event_loop
 
 import kernel_magics
 from kernel_magics.errors import KernelNotFound, LaunchError, RemoteError
-from kernel_magics.kernels.kernel import Kernel, KernelState
+from kernel_magics.kernels.kernel import Kernel
+from kernel_magics.kernels.life import KernelState
 from kernel_magics.protocol.message import Message
 from tests.support.kernels import HandKernel
 from tests.support.sandbox import CHECKOUT, Sandbox

@@ -17,7 +17,8 @@ from kernel_magics.connect.client import open_client
 from kernel_magics.connect.info import ConnectionInfo
 from kernel_magics.errors import KernelGone, KernelUnreachable
 from kernel_magics.kernels import link as link_module
-from kernel_magics.kernels.kernel import Kernel, KernelState
+from kernel_magics.kernels.kernel import Kernel
+from kernel_magics.kernels.life import KernelState
 from kernel_magics.kernels.pool import KernelPool
 from tests.support import parts
 from tests.support.connection import CHANNELS, tcp_info

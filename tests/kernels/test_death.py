@@ -24,7 +24,8 @@ from kernel_magics.errors import (
 )
 from kernel_magics.kernels import link as link_module
 from kernel_magics.kernels.execution import Execution, Result
-from kernel_magics.kernels.kernel import Kernel, KernelState
+from kernel_magics.kernels.kernel import Kernel
+from kernel_magics.kernels.life import KernelState
 from kernel_magics.kernels.pool import KernelPool
 from kernel_magics.protocol.health import LOST_GRACE, Health
 from kernel_magics.protocol.message import Message

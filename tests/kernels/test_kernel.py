@@ -30,7 +30,8 @@ from kernel_magics.errors import (
 )
 from kernel_magics.kernels import kernel as kernel_module
 from kernel_magics.kernels import link as link_module
-from kernel_magics.kernels.kernel import Kernel, KernelState
+from kernel_magics.kernels.kernel import Kernel
+from kernel_magics.kernels.life import KernelState
 from kernel_magics.kernels.pool import KernelPool
 from kernel_magics.wire import zmq as zmq_transport
 from tests.support import steps
@@ -296,7 +297,7 @@ def test_a_request_to_a_kernel_that_dies_meanwhile_is_an_error_at_once(
     kernel = pool.attach(hand.connection_file)
     with hand.stopped(), ThreadPoolExecutor(1) as thread:
         asked = thread.submit(kernel.request, "shell", "kernel_info_request", timeout=8.0)
-        wait_until(lambda: kernel._requests._open, what="it was asked")
+        wait_until(lambda: kernel._life.requests._open, what="it was asked")
         hand.kill()
         with pytest.raises((KernelGone, KernelUnreachable)):
             asked.result(6.0)

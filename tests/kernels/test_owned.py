@@ -32,7 +32,8 @@ from kernel_magics.errors import (
     RemoteError,
 )
 from kernel_magics.kernels.execution import Limits
-from kernel_magics.kernels.kernel import Kernel, KernelState
+from kernel_magics.kernels.kernel import Kernel
+from kernel_magics.kernels.life import KernelState
 from kernel_magics.kernels.pool import KernelPool
 from tests.support import parts
 from tests.support.processes import Process

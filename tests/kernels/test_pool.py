@@ -24,7 +24,8 @@ from kernel_magics.errors import (
     KernelNotFound,
     KernelUnreachable,
 )
-from kernel_magics.kernels.kernel import Kernel, KernelState
+from kernel_magics.kernels.kernel import Kernel
+from kernel_magics.kernels.life import KernelState
 from kernel_magics.kernels.pool import KernelPool
 from tests.support import parts
 from tests.support.connection import write_info

@@ -27,7 +27,8 @@ from kernel_magics.errors import (
     SshError,
     TunnelDown,
 )
-from kernel_magics.kernels.kernel import Kernel, KernelState
+from kernel_magics.kernels.kernel import Kernel
+from kernel_magics.kernels.life import KernelState
 from kernel_magics.kernels.pool import KernelPool
 from kernel_magics.protocol.message import Message
 from tests.support import parts

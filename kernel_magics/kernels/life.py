@@ -1,0 +1,479 @@
+"""What becomes of one kernel, and of its cells: proved, lost, back, restarted, dead.
+
+Everything here runs on the reactor's thread, but for reading attributes."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from enum import Enum
+from functools import partial
+from typing import Any
+
+from ..connect.info import ConnectionInfo
+from ..connect.launch import OwnedKernel
+from ..errors import (
+    Aborted,
+    Closed,
+    KernelDetached,
+    KernelDied,
+    KernelGone,
+    KernelMagicsError,
+    KernelRestarted,
+    KernelUnreachable,
+    LaunchError,
+    MessageRejected,
+    ProtocolError,
+    TunnelDown,
+)
+from ..protocol.execution import Check, belongs
+from ..protocol.handshake import Handshake
+from ..protocol.health import Finding, Verdict
+from ..protocol.message import Message, Session, Signer
+from ..wire.reactor import Reactor, Timer
+from ..wire.transport import Channel, Transport
+from ..wire.zmq import ZmqTransport
+from .callbacks import Callbacks, Event
+from .cells import Cells
+from .execution import Execution
+from .interrupts import Interrupts
+from .link import Link, LinkState, Way
+from .listening import Listening
+from .requests import Requests
+
+TICK = 0.25
+"""Seconds between looks at running cells; their grace periods are several times that."""
+
+ATTACH_PATIENCE = 10.0
+START_PATIENCE = 60.0
+REOPEN_PATIENCE = 2.0
+"""Seconds to wait for the proof: of a kernel somebody runs, one just started, one that was lost."""
+
+LIFT_LIMIT = """
+exec('''
+import select, time, IPython, zmq
+thread = IPython.get_ipython().kernel.iopub_socket.io_thread
+def lift():
+    sock = thread.socket
+    for _ in range(20):
+        sock.EVENTS
+        time.sleep(0.01)
+        if not select.select([sock.FD], [], [], 0)[0]:
+            sock.setsockopt(zmq.SNDHWM, 100_000)
+            break
+thread.schedule(lift)
+''', {})
+""".strip()
+"""Run once, silently and before the first cell, in kernels of ours that stand on ipykernel. It
+drops the newest message, ``idle`` included, as soon as 1000 wait to be sent; over ipc, on a busy
+machine, that lost some of 20,000 flushed prints in 9 of 9 runs, however fast they were read here.
+
+Not in kernels of others, and only while nothing is pending on the socket: libzmq 4.3.5 crashes when
+the option is set while a connection is being torn down (21 kernels in 2,400 attaches; this way
+0)."""
+
+
+class KernelState(Enum):
+    """What is known of the kernel, in the words that `%kernels` shows."""
+
+    STARTING = "starting"
+    IDLE = "idle"
+    BUSY = "busy"
+    SILENT = "silent"
+    """Connected, but it has not answered yet; most likely busy with somebody else's cell."""
+    LOST = "reconnecting"
+    DEAD = "dead"
+    DETACHED = "detached"
+
+
+class Life:
+    """The state of one kernel, and the owner of its link; held by a `Kernel`, which see for
+    ``owned`` and ``way``."""
+
+    def __init__(
+        self,
+        name: str,
+        reactor: Reactor,
+        info: ConnectionInfo,
+        session: Session,
+        owned: OwnedKernel | None,
+        way: Way | None,
+    ) -> None:
+        self.state = KernelState.STARTING
+        self.kernel_info: dict[str, Any] = {}
+        self.pid: int | None = owned.pid if owned else None
+        self.finding: Finding | None = None
+        self.callbacks = Callbacks(name)
+        self.cells = Cells()
+        self.down = threading.Event()
+        """It has no connection now."""
+        self._name = name
+        self._reactor = reactor
+        self._info = info
+        self._owned = owned
+        self._way = way
+        self._session = session
+        self._signer = Signer(info.key.reveal(), info.signature_scheme)
+        self.link = Link(
+            name,
+            reactor,
+            self._new_transport,
+            session,
+            self,
+            owned.exit_status if owned else lambda: None,
+            way,
+        )
+        self.requests = Requests(session, self.link)
+        self._ready: Future[None] = Future()
+        self._interrupts = Interrupts(owned, self.requests, self.cells)
+        self._fences: dict[str, Execution] = {}
+        self._unsent: list[Message] = []  # answers to prompts, for when it is in reach again
+        self._listening = Listening(name, self.cells, self.link.ping, owned, way)
+        self._status_seen = False  # of any cell there, over this connection
+        self._untold = ""  # what the next cell's user has to know
+        self._restart: Future[None] | None = None  # by ourselves, until it is proved or has failed
+        self._timer: Timer | None = None
+
+    # What is asked of it.
+
+    def start(self, execution: Execution) -> None:
+        self.cells.add(execution)
+        if self.state is KernelState.DETACHED:
+            error = KernelDetached(self._name, "was detached", may_have_run=False)
+            self.cells.fail(execution, error)
+        elif self.state is KernelState.DEAD:
+            # Perhaps somebody has restarted it meanwhile; its name then works again.
+            self.cells.waiting.append(execution)
+            self.open(REOPEN_PATIENCE, False)
+        elif self._way is not None and not self._way.up:
+            self.cells.fail(execution, self._way_down(may_have_run=False))
+        elif (refusal := self._listening.refusal(self._reactor.now)) is not None:
+            self.cells.fail(execution, refusal)
+        elif self.link.state is LinkState.UP:
+            self._send(execution)
+        else:
+            self._listening.expect_proof(self._reactor.now)
+            self.cells.waiting.append(execution)
+            self._tick_later()
+
+    def torn(self, execution: Execution) -> None:
+        """A signal handler's exception struck while it was sent: part of a message may be out."""
+        if not execution.sent:
+            self._not_sent(execution)
+        if self.link.state is LinkState.UP:
+            self.link.lost("a message was torn in two")
+
+    def _not_sent(self, execution: Execution) -> None:
+        error = Aborted(self._name, "it was interrupted before it was sent")
+        self.cells.fail(execution, error)
+
+    def _send(self, execution: Execution) -> None:
+        self._listening.expect(self._reactor.now)
+        self.cells.leave(execution)
+        self.link.send("shell", execution.request)
+        if self._untold:
+            execution.notice(self._untold)
+            self._untold = ""
+        self._tick_later()
+
+    def answer(self, message: Message) -> None:
+        if self.link.state is LinkState.UP:
+            self.link.send("stdin", message)
+        else:
+            self._unsent.append(message)
+
+    def send_if_up(self, channel: Channel, message: Message) -> None:
+        if self.link.state is LinkState.UP:
+            self.link.send(channel, message)
+
+    def interrupt(self) -> None:
+        for execution in list(self.cells.waiting):
+            self._not_sent(execution)
+        self._interrupts.interrupt()
+
+    def _tick_later(self) -> None:
+        if self._timer is None:
+            self._timer = self._reactor.call_later(TICK, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        for execution in self.cells.sent:
+            execution.tick(self._reactor.now)
+            if execution.done:
+                self._over(execution)
+        if self.cells:
+            connected = self.link.state is LinkState.UP
+            self._listening.look(self._reactor.now, connected=connected)
+            self._tick_later()
+
+    def _over(self, execution: Execution) -> None:
+        self.cells.over(execution)
+        if self.cells.running is None:
+            self._interrupts.idle()
+
+    def settle(self, check: Check, execution: Execution) -> None:
+        """Find out what the execution wants to know; part of its life, on the reactor's thread."""
+        if self.link.state is not LinkState.UP:
+            return
+        if check is Check.FENCE:
+            topic = f"km-{secrets.token_hex(8)}"
+            self._fences[topic] = execution
+            self.link.subscribe(topic)
+        else:
+            self.requests.ask("shell", "kernel_info_request", lambda _: execution.settled(check))
+
+    # The link's owner.
+
+    def link_message(self, channel: Channel, message: Message) -> None:
+        """Route one message to whoever asked for it."""
+        self._listening.heard(self._reactor.now)
+        if channel == "iopub" and message.type in ("status", "iopub_welcome"):
+            self._note_status(message)
+        execution = self.cells.find(message.parent_id)
+        if execution is None:
+            if channel != "iopub":
+                self.requests.replied(message)
+        elif belongs(channel, message.type):
+            execution.receive(message, self._reactor.now)
+            if execution.interrupted_early:
+                self._interrupts.begun(execution)
+            if execution.done:
+                self._over(execution)
+        else:
+            execution.odd(ProtocolError(f"{message.type} on {channel}"))
+
+    def link_up(self, proof: Handshake, finding: Finding | None) -> None:
+        """The kernel proved itself: take stock, and send what was waiting for that."""
+        assert proof.info is not None
+        self.kernel_info = _content(proof.info)
+        self.finding = None
+        self.down.clear()
+        waited_through_loss = self.state is KernelState.LOST
+        self.state = KernelState.IDLE if proof.shell_answers else KernelState.BUSY
+        self._fences.clear()
+        self._status_seen = False
+        if finding is not None and finding.verdict is Verdict.RESUMED:
+            self._resume()
+        elif finding is not None and waited_through_loss and self.cells:
+            self._fail_all(
+                lambda may_have_run: KernelRestarted(
+                    self._name, finding.reason, may_have_run=may_have_run
+                )
+            )
+        elif finding is not None and self._restart is None:
+            self._untold = "is another process than before: its variables are gone"
+        self._unsent.clear()
+        if self._restart is not None or (finding and finding.verdict is Verdict.RESTARTED):
+            self._fire("restart")
+        self._restart = None
+        if not proof.shell_answers:
+            self.requests.ask("shell", "kernel_info_request", self._shell_answered)
+        self.requests.ask("control", "usage_request", self.note_usage)
+        if not self._ready.done():
+            self._ready.set_result(None)
+        if self._owned is not None and self.kernel_info.get("implementation") == "ipython":
+            content = {"code": LIFT_LIMIT, "silent": True, "store_history": False}
+            self.requests.ask("shell", "execute_request", content=content)
+        waiting, self.cells.waiting = self.cells.waiting, []
+        for execution in waiting:
+            self._send(execution)
+
+    def link_unproved(self) -> None:
+        """Nothing is sent until it answers, but the caller has waited long enough."""
+        self.state = KernelState.SILENT
+        if not self._ready.done():
+            self._ready.set_result(None)
+
+    def link_failed(self, error: KernelMagicsError) -> None:
+        """Nobody there, or not this kernel."""
+        self._dead(self.finding or Finding(Verdict.DIED, "cannot be reached"))
+        self._fail_all(lambda may_have_run: self.unavailable(may_have_run=may_have_run))
+        if not self._ready.done():
+            self._ready.set_exception(error)
+
+    def link_lost(self) -> None:
+        """Wait for what the link finds out."""
+        self.state = KernelState.LOST
+        self.down.set()
+        self._fail_requests()
+        for execution in self.cells:
+            execution.lost_touch()
+        self._listening.lost()
+
+    def link_gone(self, finding: Finding) -> None:
+        """It is dead: everything that was asked of it ends now."""
+        if self._owned is not None and self.kernel_info:
+            again = f"{finding.reason} (%kernel_restart {self._name} starts it anew)"
+            finding = Finding(finding.verdict, again)
+        self._dead(finding)
+        self.down.set()
+        self._fail_all(
+            lambda may_have_run: KernelDied(self._name, finding.reason, may_have_run=may_have_run)
+        )
+        if not self._ready.done():
+            self._ready.set_exception(KernelDied(self._name, finding.reason, may_have_run=False))
+
+    def link_way_lost(self) -> None:
+        """Nobody knows what became of it."""
+        self.state = KernelState.DEAD
+        self.down.set()
+        self.finding = Finding(Verdict.DIED, "cannot be reached: the way to it is down")
+        self._fail_all(lambda may_have_run: self._way_down(may_have_run=may_have_run))
+
+    def link_pong(self) -> None:
+        """It lives; that is all a heartbeat says."""
+        self._listening.heard(self._reactor.now)
+
+    def link_rejected(self, error: MessageRejected) -> None:
+        """Bytes that are no message change nothing, but a cell that runs may miss them."""
+        for execution in self.cells:
+            execution.odd(error)
+
+    # What became of it.
+
+    def _new_transport(self) -> Transport:
+        return ZmqTransport(
+            self._reactor, self._info.endpoints(), self._signer, self._session.identity
+        )
+
+    def open(self, patience: float, retry: bool) -> Future[None]:
+        self._ensure_held()
+        if self.link.state is LinkState.DOWN and self._restart is None:
+            self._get_ready()
+            self.link.open(patience, retry=retry)
+        return self._ready
+
+    def _ensure_held(self) -> None:
+        if self.state is KernelState.DETACHED:
+            raise Closed(f"{self._name} was detached; attach it again")
+
+    def _get_ready(self) -> None:
+        """Whoever waits for the proof already goes on waiting."""
+        self.state = KernelState.STARTING
+        if self._ready.done():
+            self._ready = Future()
+
+    def restart(self, owned: OwnedKernel, now: bool) -> Future[None]:
+        self._ensure_held()
+        self.suspend(KernelRestarted, "was restarted from here")
+        self._restart = restart = owned.restart(now=now)
+
+        def done(_: Future[None]) -> None:
+            with contextlib.suppress(Closed):
+                self._reactor.post(partial(self._restarted, owned, restart))
+
+        restart.add_done_callback(done)
+        return self._ready
+
+    def _restarted(self, owned: OwnedKernel, restart: Future[None]) -> None:
+        """The new process is made, or could not be; unless something else came meanwhile."""
+        if self._restart is not restart or self.state is KernelState.DETACHED:
+            return
+        try:
+            restart.result()
+        except LaunchError as error:
+            self.link_failed(error)
+        else:
+            self.pid = owned.pid
+            self.link.open(START_PATIENCE, retry=True)
+
+    def suspend(self, error: type[KernelGone], reason: str) -> None:
+        """Before we end the process ourselves: its cells end by that, not as died."""
+        self._restart = None
+        self.link.close()
+        self._get_ready()
+        self._fail_all(lambda may_have_run: error(self._name, reason, may_have_run=may_have_run))
+
+    def _dead(self, finding: Finding) -> None:
+        self.state = KernelState.DEAD
+        self._restart = None
+        known, self.finding = self.finding, finding
+        if known is None:  # else it was dead before, and somebody has only looked again
+            self._fire("dead")
+
+    def _fire(self, event: Event) -> None:
+        self._reactor.soon(partial(self.callbacks.fire, event))  # when all is in order again
+
+    def close(self) -> None:
+        self.state = KernelState.DETACHED
+        self.link.close()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._fail_all(
+            lambda may_have_run: KernelDetached(
+                self._name, "was detached from here", may_have_run=may_have_run
+            )
+        )
+        if not self._ready.done():
+            self._ready.set_exception(KernelUnreachable(self._name, "it was detached meanwhile"))
+
+    def _way_down(self, *, may_have_run: bool) -> TunnelDown:
+        assert self._way is not None
+        again = (
+            f"%kernel_tunnel logs in again, and {self._name} then works again"
+            if self._way.hopeless
+            else "it is being opened again"
+        )
+        reason = f"is out of reach: the tunnel to it broke ({self._way.reason}); {again}"
+        return TunnelDown(self._name, reason, may_have_run=may_have_run)
+
+    def unavailable(self, *, may_have_run: bool = False) -> KernelMagicsError:
+        if self.finding is None:
+            return KernelUnreachable(self._name, f"it is {self.state.value}")
+        return KernelDied(self._name, self.finding.reason, may_have_run=may_have_run)
+
+    def _resume(self) -> None:
+        """The same kernel answers over a new connection."""
+        sent = self.cells.sent
+        for execution in sent:
+            execution.back_in_touch()
+        # In order: whatever was sent before this is over when this is answered.
+        self.requests.ask("shell", "kernel_info_request", lambda _: self._missed(sent))
+        for answer in self._unsent:
+            self.link.send("stdin", answer)
+        self._interrupts.back_in_touch()
+
+    def _fail_all(self, error: Callable[[bool], KernelMagicsError]) -> None:
+        self._fail_requests()
+        self.cells.fail_all(error)
+        self._interrupts.idle()
+
+    def _fail_requests(self) -> None:
+        self.requests.fail(KernelDied(self._name, "closed its connection", may_have_run=True))
+
+    def _note_status(self, message: Message) -> None:
+        content = _content(message)
+        if message.type == "iopub_welcome":
+            fence = self._fences.pop(str(content.get("subscription", "")), None)
+            if fence is not None:
+                fence.settled(Check.FENCE)
+        elif message.parent_type == "execute_request":
+            # Only cells count: a kernel also says busy and idle around our own small questions.
+            self._status_seen = True
+            busy = content.get("execution_state") == "busy"
+            self.state = KernelState.BUSY if busy else KernelState.IDLE
+
+    def _missed(self, executions: list[Execution]) -> None:
+        for execution in executions:
+            execution.missed(self._reactor.now)
+
+    def _shell_answered(self, _: Message) -> None:
+        # What a kernel says of its cells counts for more, whichever of the two is heard first.
+        if self.cells.running is None and self.state is KernelState.BUSY and not self._status_seen:
+            self.state = KernelState.IDLE
+
+    def note_usage(self, reply: Message) -> None:
+        pid = _content(reply).get("pid")
+        if isinstance(pid, int):
+            self.pid = pid
+
+
+def _content(message: Message) -> dict[str, Any]:
+    """What the message says, or nothing if that cannot be read: no cell depends on it."""
+    try:
+        return message.content
+    except ProtocolError:
+        return {}
