@@ -28,6 +28,7 @@
     ├── ReplyLost                the kernel went on without ever answering
     ├── RemoteError              the code failed there; subclasses carry the remote error's name
     ├── Aborted                  it did not run: an earlier error or an interrupt came first
+    ├── NoSuchJob                no background cell has that number
     ├── Closed                   this pool, transport or thread is closed
     └── ProtocolError            a message the messaging protocol does not allow here
         └── MessageRejected      bytes that are no message of this kernel
@@ -221,14 +222,16 @@ class KernelDetached(KernelGone):
 
 
 class ExecutionTimeout(KernelMagicsError, TimeoutError):
-    """The caller's own time limit passed; the code runs on in the kernel."""
+    """The caller's own time limit passed; the code runs on in the kernel, if it was ``sent``."""
 
-    def __init__(self, kernel: str, timeout: float) -> None:
-        self.kernel, self.timeout = kernel, timeout
-        super().__init__(
-            f"no end after {timeout:g} s; the code runs on in {kernel} "
-            f"(%kernel_interrupt {kernel} stops it)"
+    def __init__(self, kernel: str, timeout: float, *, sent: bool = True) -> None:
+        self.kernel, self.timeout, self.sent = kernel, timeout, sent
+        what = (
+            f"the code runs on in {kernel} (%kernel_interrupt {kernel} stops it)"
+            if sent
+            else f"the code was not sent to {kernel} yet, and will not be"
         )
+        super().__init__(f"no end after {timeout:g} s; {what}")
 
 
 class Abandoned(KernelMagicsError, KeyboardInterrupt):
@@ -257,6 +260,17 @@ class Aborted(KernelMagicsError):
     ) -> None:
         self.kernel, self.reason = kernel, reason
         super().__init__(f"{kernel} did not run this cell: {reason}")
+
+
+class NoSuchJob(KernelMagicsError, LookupError):
+    """No background cell has that number; ``known`` are those that can be asked for."""
+
+    def __init__(self, number: int | None, known: list[int]) -> None:
+        self.number, self.known = number, known
+        if not known:
+            super().__init__("no background cell yet; %%remote KERNEL --bg starts one")
+        else:
+            super().__init__(f"no job {number}; there are {', '.join(map(str, known))}")
 
 
 class Closed(KernelMagicsError):

@@ -10,9 +10,9 @@ from typing import Any
 from IPython.core.error import UsageError
 from IPython.utils.process import arg_split  # type: ignore[attr-defined]
 
-from ..errors import BadName, ConnectionFileError, KernelNotFound, NotOwned
+from ..errors import BadName, ConnectionFileError, KernelNotFound, NoSuchJob, NotOwned
 
-TAKE_VALUES = ("--timeout", "--unresponsive-after")
+TAKE_VALUES = ("--timeout", "--unresponsive-after", "--save")
 """Options of `%remote` that take the next word with them."""
 
 
@@ -52,7 +52,7 @@ def usage(magic: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         try:
             return magic(*args, **kwargs)
-        except (KernelNotFound, ConnectionFileError, BadName, NotOwned) as error:
+        except (KernelNotFound, ConnectionFileError, BadName, NoSuchJob, NotOwned) as error:
             raise UsageError(str(error)) from None
 
     return wrapper

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..api import pool
 from ..errors import ConnectionFileError, ConnectionFileNotFound, RemoteError
+from .jobs import JobMagics
 from .magics import KernelMagics
 from .output import local_iopub
 from .remote import RemoteMagics
@@ -41,7 +42,7 @@ def load(shell: InteractiveShell) -> None:
     pool.own = cache(lambda: own_connection(shell))
     session = LocalSession(shell, pool, iopub)
     settings = KernelMagics(session)
-    magics: list[Magics] = [settings, RemoteMagics(session, settings)]
+    magics: list[Magics] = [settings, RemoteMagics(session, settings), JobMagics(session)]
     replaced = _existing(shell, magics)
     for kind, name, _ in replaced:
         sign = "%%" if kind == "cell" else "%"

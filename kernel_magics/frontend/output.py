@@ -22,7 +22,7 @@ from ..errors import ProtocolError, kernel_label, remote_error, sendable
 from ..protocol.message import DELIMITER, Message, Part, Session, Signer, pack
 from ..protocol.stream import TextRun, text_of
 from ..wire.frames import send_frames
-from .terminal import TerminalFilter, safe
+from .terminal import LinePrefix, TerminalFilter, safe
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -181,6 +181,14 @@ class RawRelay:
         self._join()
         self._publish()
 
+    def display(self, data: dict[str, str], display_id: str, *, update: bool) -> None:
+        """Publish a display of ours, at once: a new one, or what it is now."""
+        self._join()
+        content = {"data": data, "metadata": {}, "transient": {"display_id": display_id}}
+        kind = "update_display_data" if update else "display_data"
+        self._emit(self._iopub.session.message(kind, content))
+        self._publish()
+
     def _stream(self, message: Message) -> None:
         now = self._reactor.now
         self._tokens = min(BURST, self._tokens + (now - self._refilled) * REFILL)
@@ -236,26 +244,32 @@ class Presenter:
     """Shows outputs through ``sys.stdout`` and the display publisher that are in place now.
 
     Called by the thread that waits for the cell, so that redirections and hooks of that thread
-    apply. In a terminal, what the kernel wrote is made safe for it first.
+    apply. In a terminal, what the kernel wrote is made safe for it first; with ``alone`` False
+    something else is going on there meanwhile, and each line says whose it is.
     """
 
-    def __init__(self, name: str, shell: InteractiveShell) -> None:
+    def __init__(self, name: str, shell: InteractiveShell, *, alone: bool = True) -> None:
         self._name = name
         self._shell = shell
         self._in_terminal = getattr(shell, "kernel", None) is None
-        self._filters = {"stdout": TerminalFilter(), "stderr": TerminalFilter()}
+        self._alone = alone or not self._in_terminal
+        self._filters = {each: TerminalFilter(alone=alone) for each in ("stdout", "stderr")}
+        self._prefix = LinePrefix(f"[{name}] ")
 
     def __call__(self, item: Message | str) -> None:
         """Show a message, or a sentence of ours on stderr."""
         if isinstance(item, str):
             print(safe(item), file=sys.stderr, flush=True)
             return
-        content = item.content
-        match item.type:
+        self.show(item.type, item.content)
+
+    def show(self, kind: str, content: dict[str, Any]) -> None:
+        """Show one output, given by the type of its message and what that says."""
+        match kind:
             case "stream":
                 self._stream(content)
             case "display_data" | "update_display_data":
-                self._display(content, update=item.type == "update_display_data")
+                self._display(content, update=kind == "update_display_data")
             case "execute_result":
                 self._result(content)
             case "clear_output":
@@ -267,7 +281,11 @@ class Presenter:
         name = "stderr" if content.get("name") == "stderr" else "stdout"
         text = str(content.get("text", ""))
         stream = getattr(sys, name)
-        stream.write(self._filters[name](text) if self._in_terminal else sendable(text))
+        if self._in_terminal:
+            text = self._filters[name](text)
+            stream.write(text if self._alone else self._prefix(text))
+        else:
+            stream.write(sendable(text))
         stream.flush()
 
     def _error(self, content: dict[str, Any]) -> None:
@@ -286,7 +304,8 @@ class Presenter:
         text = _bundle(content).get("text/plain")
         if self._in_terminal and isinstance(text, str):
             separator = "\n" if "\n" in text else ""
-            print(f"Out[{_count(self._shell)}]: {separator}{safe(text)}", flush=True)
+            number = _count(self._shell) if self._alone else self._name
+            print(f"Out[{number}]: {separator}{safe(text)}", flush=True)
         else:
             self._display(content)
 

@@ -42,6 +42,20 @@ def _cell_options(magic: Callable[..., Any]) -> Callable[..., Any]:
             action="store_true",
             help="show a remote error but let this cell succeed, so that Run All goes on",
         ),
+        argument(
+            "-a",
+            "--bg",
+            "--noblock",
+            dest="background",
+            action="store_true",
+            help="return at once; outputs land in this cell as they come",
+        ),
+        argument(
+            "--keep-going",
+            action="store_true",
+            help="run it even if a cell that it waits for fails",
+        ),
+        argument("--save", metavar="NAME", help="keep how it ends, with its outputs, as NAME"),
         argument("kernel", help="an attached kernel, or a fragment of a connection file's name"),
     )
     for option in options:
@@ -93,8 +107,11 @@ class RemoteMagics(Magics):
         self._run(parse(self.remote_line, options), code)
 
     def _run(self, args: Any, code: str) -> None:
-        from ..kernels.execution import Limits
+        from ..kernels.execution import Limits, Turn
+        from . import background
 
+        if args.save and not args.save.isidentifier():
+            raise UsageError(f"--save wants a name for a variable, not {args.save!r}")
         session = self._session
         kernel, new = session.pool.get_or_attach(args.kernel)
         if new:
@@ -104,10 +121,27 @@ class RemoteMagics(Magics):
             raise UsageError(
                 f"{kernel.name} is waiting for this very cell; it would wait for itself for ever"
             )
+        options: dict[str, Any] = {
+            "limits": Limits(self._settings.text_limit, args.unresponsive_after),
+            "metadata": {"km_via": via} if via else {},
+            "turn": Turn(keep_going=args.keep_going, told=not args.background),
+        }
+        job = session.pool.jobs.new(kernel, code) if args.save or args.background else None
+        if job is not None and args.save:
+            session.shell.user_ns[args.save] = job
+        if job is not None and args.background:
+            if args.timeout is not None:
+                raise UsageError("--timeout is for who waits; JOB.result(timeout) has one too")
+            background.start(session, job, quiet=args.quiet, **options)
+            return
         sink: Sink | None = None
         show: Show | None = _ignore
         if not args.quiet:
             sink, show = choose(kernel.name, session.shell, session.iopub, kernel.reactor)
+        if job is not None:
+            sink = job.recording(sink) if sink is not None else None
+            show = job.recorded(show) if show is not None else None
+            options["then"] = job.ended
         try:
             kernel.run(
                 code,
@@ -115,8 +149,7 @@ class RemoteMagics(Magics):
                 show=show,
                 ask=session.asker(kernel.name),
                 timeout=args.timeout,
-                limits=Limits(self._settings.text_limit, args.unresponsive_after),
-                metadata={"km_via": via} if via else {},
+                **options,
             )
         except RemoteError as error:
             error.shown = error.explained and not args.quiet

@@ -24,11 +24,16 @@ LONGEST_SEQUENCE = 32
 
 LONGEST_NAME = 40
 
+LINE_ENDS = ("\n", "\r", "\r\n")
+_LINE_ENDS = re.compile(r"(\r?\n|\r)")
+
 
 class TerminalFilter:
-    """Makes one cell's text safe, piece by piece."""
+    """Makes one cell's text safe, piece by piece. With ``alone`` False others write between its
+    pieces, so that it may not go up at all."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, alone: bool = True) -> None:
+        self._alone = alone
         self._lines = 0  # lines below the cell's first one: so far the cursor may go up
         self._kept = ""
 
@@ -54,7 +59,8 @@ class TerminalFilter:
             return visible(match["other"])
         if match["final"] == "A":
             number = match["parameters"] or "1"
-            if not number.isdecimal() or not 0 < int(number[:6]) <= self._lines:
+            far = number.isdecimal() and 0 < int(number[:6]) <= self._lines
+            if not (far and self._alone):
                 return visible(match[0])
             self._lines -= int(number)
         return match[0]
@@ -65,10 +71,32 @@ def safe(text: str) -> str:
     return TerminalFilter()(text + "\x1b[0m").removesuffix("\x1b[0m")
 
 
-def one_line(text: str) -> str:
+def one_line(text: str, longest: int = LONGEST_NAME) -> str:
     """Return a name that somebody else gave, as it may stand in a table: one line, not too long."""
     text = visible(text)
-    return text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "…"
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+class LinePrefix:
+    """Begins every line of a text with the same words, also where a progress bar begins it again.
+
+    The text comes piece by piece.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._begins = True  # with the next character
+
+    def __call__(self, text: str) -> str:
+        """Return a piece with the prefix in it."""
+        parts = []
+        for part in _LINE_ENDS.split(text):
+            if part and self._begins and part not in LINE_ENDS:
+                parts.append(self._prefix)
+            if part:
+                self._begins = part in LINE_ENDS
+            parts.append(part)
+        return "".join(parts)
 
 
 def visible(text: str) -> str:

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 from ..connect.far import FarKernel
 from ..connect.find import FoundKernel
+from ..kernels.jobs import Job
 from ..kernels.kernel import Kernel
 from ..kernels.life import KernelState
+from .background import LOOKS, status_of
 from .terminal import one_line
 
 GLYPHS = {
@@ -70,6 +72,24 @@ def kernels_table(kernels: Sequence[Kernel]) -> Table:
         columns=columns,
         rows=[_row(kernel) for kernel in kernels],
         colours=[GLYPHS[kernel.state][1] for kernel in kernels],
+    )
+
+
+def jobs_table(jobs: Sequence[Job]) -> Table:
+    """Return the background cells, the latest first."""
+    return Table(
+        caption=_caption(len(jobs), "background cell", "%%remote KERNEL --bg starts one"),
+        columns=("state", "job", "kernel", "code"),
+        rows=[
+            (
+                f"{LOOKS[job.state][0]} {status_of(job)}",
+                str(job.number),
+                job.kernel.name,
+                _first_line(job.code),
+            )
+            for job in reversed(jobs)
+        ],
+        colours=[LOOKS[job.state][1] for job in reversed(jobs)],
     )
 
 
@@ -131,16 +151,20 @@ def where(kernel: Kernel) -> str:
 
 
 def _row(kernel: Kernel) -> tuple[str, ...]:
-    code = kernel.code_running
-    first_line = "-" if code is None else one_line(code.strip().partition("\n")[0])
+    running = kernel.running
+    runs = "-" if running is None else _first_line(running.code)
     return (
         f"{GLYPHS[kernel.state][0]} {kernel.state.value}",
         kernel.name,
         one_line(kernel.language) or "-",
         where(kernel),
         str(kernel.pid or "-"),
-        first_line if kernel.finding is None else kernel.finding.reason,
+        runs if kernel.finding is None else kernel.finding.reason,
     )
+
+
+def _first_line(code: str) -> str:
+    return one_line(code.strip().partition("\n")[0])
 
 
 def _caption(count: int, what: str, when_none: str) -> str:

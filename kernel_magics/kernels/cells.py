@@ -1,4 +1,6 @@
-"""The cells of one kernel: waiting to be sent, sent, and over. On the reactor's thread."""
+"""The cells of one kernel: waiting for their turn or the proof, sent, over.
+
+On the reactor's thread."""
 
 from __future__ import annotations
 
@@ -13,9 +15,12 @@ REMEMBERED = 64
 
 
 class Cells:
-    """In order of submission; each leaves :attr:`waiting` when it is sent or fails."""
+    """In order of submission; each leaves :attr:`queue` and :attr:`waiting` when it is sent or
+    fails."""
 
     def __init__(self) -> None:
+        self.queue: list[Execution] = []
+        """Not sent: cells of ours come first, and this one was to wait for its turn."""
         self.waiting: list[Execution] = []
         """Not sent: the kernel is not proved now."""
         self.running: Execution | None = None
@@ -43,9 +48,19 @@ class Cells:
         """Return the cell of that request, also for a while after its end."""
         return self._unfinished.get(msg_id) or self._late.get(msg_id)
 
+    def place(self, execution: Execution) -> int:
+        """Return how many come before that one, which waits for its turn."""
+        return len(self._unfinished) - len(self.queue) + self.queue.index(execution)
+
+    def next_in_turn(self) -> Execution | None:
+        """Take the first of the queue out of it, if everything before it is over."""
+        if self.queue and len(self.queue) == len(self._unfinished):
+            return self.queue.pop(0)
+        return None
+
     def leave(self, execution: Execution) -> None:
         """It is about to be sent."""
-        execution.sent = True
+        execution.left()
         self.running = self.running or execution
 
     def over(self, execution: Execution) -> None:
@@ -61,8 +76,9 @@ class Cells:
 
     def fail(self, execution: Execution, error: KernelMagicsError) -> None:
         """End one with an error."""
-        if execution in self.waiting:
-            self.waiting.remove(execution)
+        for line in (self.queue, self.waiting):
+            if execution in line:
+                line.remove(execution)
         execution.fail(error)
         self.over(execution)
 

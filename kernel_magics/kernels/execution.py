@@ -38,6 +38,9 @@ log = logging.getLogger("kernel_magics")
 STUBBORN_AFTER = 2.0
 """Seconds after an interrupt without an end, before the second Ctrl-C is explained."""
 
+QUEUE_NOTICE_AFTER = 2.0
+"""Seconds of waiting for its turn after which a cell's user is told what it waits for."""
+
 END_OF_INPUT = "\x04"
 """What a front end sends for Ctrl-D; kernels raise EOFError on it."""
 
@@ -112,11 +115,26 @@ class Limits:
     unresponsive_after: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """That a cell waits until all cells before it are over, which were sent from here.
+
+    When one of those fails it is aborted, unless it is to run all the same (``keep_going``).
+    ``told`` says whether it tells its user when that takes long.
+    """
+
+    keep_going: bool = False
+    told: bool = True
+
+
 class Controls(Protocol):
     """What an execution may ask of its kernel; each may be called from any thread."""
 
-    def interrupt(self) -> object:
-        """Interrupt whatever runs."""
+    def interrupt(self, execution: Execution) -> object:
+        """Interrupt it if it was sent, else take it back."""
+
+    def take_back(self, execution: Execution) -> bool:
+        """Do not send it any more, if it was not sent yet; return whether that is so."""
 
     def answer(self, value: str) -> None:
         """Answer the prompt that is open."""
@@ -133,7 +151,11 @@ Ask = Callable[[str, bool], str]
 
 
 class Execution:
-    """One cell, from submission to its end. Made by :meth:`Kernel.submit`."""
+    """One cell, from submission to its end. Made by :meth:`Kernel.submit`.
+
+    ``turn`` is None for one that is sent at once. ``then`` is called with it on the reactor's
+    thread when it is over.
+    """
 
     def __init__(
         self,
@@ -143,10 +165,16 @@ class Execution:
         sink: Sink | None,
         limits: Limits,
         now: float,
+        *,
+        turn: Turn | None = None,
+        then: Callable[[Execution], None] | None = None,
     ) -> None:
         self.kernel = kernel
         self.request = request
         self.limits = limits
+        self.turn = turn
+        self.place = 0
+        """How many cells come before it; changes only while it waits for its turn."""
         self.sent = False
         """The request has left: from here on the code may have run."""
         self._controls = controls
@@ -158,10 +186,14 @@ class Execution:
         self._odd: list[str] = []  # reasons of messages that were dropped
         self.done = False
         """The cell is over: it has a result or an error."""
-        self._attended = (
-            True  # until the waiting thread has gone; nobody reads the queue after that
-        )
+        self._then = then
+        self._ended: _Ended | None = None
+        # Somebody reads the queue, or will; nobody does once the waiting thread has gone.
+        self._attended = sink is None or bool(request.content.get("allow_stdin"))
         self._started = time.monotonic()
+        self._sent_at: float | None = None
+        self._ended_at: float | None = None
+        self._queue_told = False
         self._prompt_lock = threading.Lock()
         self._prompting: int | None = None  # ident of the thread that sits in a local prompt
         self._interrupted_at: float | None = None
@@ -179,12 +211,39 @@ class Execution:
         """The kernel waits for an answer, so that nothing is to be heard from it."""
         return self._questions > self._answers
 
+    @property
+    def code(self) -> str:
+        """What runs."""
+        return str(self.request.content.get("code", ""))
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been running, from leaving here to its end; 0.0 before it was sent."""
+        if self._sent_at is None:
+            return 0.0
+        return (self._ended_at or time.monotonic()) - self._sent_at
+
     def interrupt(self) -> None:
-        """Interrupt the kernel, if this cell still runs."""
+        """Interrupt the kernel, if this cell still runs; take it back if it was not sent yet."""
         if not self.done:
             self._interrupted_at = time.monotonic()
             self.interrupted_early = self.begun is None
-            self._controls.interrupt()
+            self._controls.interrupt(self)
+
+    @property
+    def failed(self) -> bool:
+        """It is over, and not well."""
+        ended = self._ended
+        return ended is not None and (ended.finished is None or ended.finished.status != "ok")
+
+    def outcome(self, *, raise_error: bool = True) -> Result:
+        """Return how it ended, once it is over.
+
+        Raises:
+            as :meth:`wait`.
+        """
+        assert self._ended is not None
+        return self._result(self._ended, [], raise_error=raise_error)
 
     def wait(
         self,
@@ -220,6 +279,10 @@ class Execution:
             else:
                 with CtrlC() as own:
                     event = self._attend(present, ask, deadline, own)
+        except ExecutionTimeout as error:
+            if self._controls.take_back(self):
+                raise ExecutionTimeout(self.kernel, error.timeout, sent=False) from None
+            raise
         except KeyboardInterrupt:
             # The press that gives up interrupts as well: ipykernel loses one in 150 that strikes
             # while it publishes.
@@ -272,6 +335,22 @@ class Execution:
         """The question that :meth:`Controls.settle` was asked has been answered."""
         passed = check is protocol.Check.FENCE
         self._take(self._state.fence_passed() if passed else self._state.overtaken())
+
+    def left(self) -> None:
+        """It is about to be sent."""
+        self.sent, self._sent_at = True, time.monotonic()
+
+    def queued(self, place: int) -> None:
+        """It waits for its turn behind ``place`` other cells; called as time passes."""
+        self.place = place
+        waits = time.monotonic() - self._started
+        told = self.turn is not None and self.turn.told
+        if told and not self._queue_told and waits >= QUEUE_NOTICE_AFTER:
+            self._queue_told = True
+            cells = "one cell" if place == 1 else f"{place} cells"
+            self.notice(
+                f"waits for {cells} before this one (%remote_jobs lists them); Ctrl-C takes it back"
+            )
 
     def lost_touch(self) -> None:
         """The connection closed: what the kernel says now may never arrive."""
@@ -348,12 +427,15 @@ class Execution:
             self._text.close()
         if self._sink is not None:
             self._to_sink(self._sink.finish)
+        self._ended, self._ended_at = ended, time.monotonic()
         self.done = True
         self._events.put(ended)
         with self._prompt_lock:
             if self._prompting is not None:
                 # Somebody sits at a prompt for a cell that is over; only a signal gets them out.
                 signal.pthread_kill(self._prompting, signal.SIGINT)
+        if self._then is not None:
+            self._then(self)
 
     def _to_sink(self, hand_on: Callable[[], None]) -> None:
         try:

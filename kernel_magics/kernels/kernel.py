@@ -27,7 +27,7 @@ from ..wire.reactor import Reactor
 from .callbacks import Callback, Event
 from .ctrl_c import CtrlC
 from .descriptors import reserve_descriptors
-from .execution import Ask, Execution, Limits, Result, Show, Sink
+from .execution import Ask, Execution, Limits, Result, Show, Sink, Turn
 from .life import ATTACH_PATIENCE, KernelState, Life
 from .link import LinkState, Way
 from .requests import AskedOn
@@ -113,10 +113,14 @@ class Kernel:
         return self._life.link.encrypted
 
     @property
-    def code_running(self) -> str | None:
-        """The code of our cell that runs there now; None when none of ours does."""
-        running = self._life.cells.running
-        return None if running is None else str(running.request.content.get("code", ""))
+    def running(self) -> Execution | None:
+        """The cell of ours that runs there now; None when none of ours does."""
+        return self._life.cells.running
+
+    @property
+    def queued(self) -> int:
+        """How many cells of ours wait here for their turn."""
+        return len(self._life.cells.queue)
 
     def connect(self, patience: float = ATTACH_PATIENCE, *, retry: bool = False) -> None:
         """Connect and wait for the proof.
@@ -141,11 +145,15 @@ class Kernel:
         user_expressions: dict[str, str] | None = None,
         metadata: dict[str, Any] | None = None,
         limits: Limits | None = None,
+        turn: Turn | None = None,
+        then: Callable[[Execution], None] | None = None,
     ) -> Execution:
         """Start a cell and return it at once; its outputs go to ``sink``, or to who waits for it.
 
         The options are those of the messaging specification ("Execute"). ``stop_on_error`` is never
-        set: it would abort the queued cells of everybody else on this kernel.
+        set: it would abort the queued cells of everybody else on this kernel. With ``turn`` the
+        cell waits here until our earlier ones are over, without it they meet in the kernel's own
+        queue. For ``then`` see :class:`Execution`.
 
         Raises:
             ProtocolError: the code cannot be put into a message.
@@ -160,7 +168,16 @@ class Kernel:
             "stop_on_error": False,
         }
         request = self._session.message("execute_request", content, metadata=metadata)
-        execution = Execution(self.name, request, self, sink, limits or Limits(), self.reactor.now)
+        execution = Execution(
+            self.name,
+            request,
+            self,
+            sink,
+            limits or Limits(),
+            self.reactor.now,
+            turn=turn,
+            then=then,
+        )
         try:
             self.reactor.run_or_post(partial(self._life.start, execution))
         except Closed:
@@ -229,9 +246,16 @@ class Kernel:
                 self._life.note_usage(reply)
         return self.pid
 
-    def interrupt(self) -> None:
-        """Interrupt what runs there; returns at once, and may be called from a signal handler."""
-        self.reactor.post(self._life.interrupt)
+    def interrupt(self, execution: Execution | None = None) -> None:
+        """Interrupt what runs there; returns at once, and may be called from a signal handler.
+
+        With ``execution`` it is only taken back, if it was not sent yet.
+        """
+        self.reactor.post(partial(self._life.interrupt, execution))
+
+    def take_back(self, execution: Execution) -> bool:
+        """Do not send it any more, if it was not sent yet; return whether that is so."""
+        return self.reactor.ask(partial(self._life.take_back, execution))
 
     def answer(self, value: str) -> None:
         """Answer the kernel's open prompt."""

@@ -140,7 +140,17 @@ class Life:
     # What is asked of it.
 
     def start(self, execution: Execution) -> None:
+        """Send it, or let it wait for its turn or for the proof, or fail it."""
+        in_turn = execution.turn is not None and bool(self.cells)
         self.cells.add(execution)
+        if in_turn:
+            self.cells.queue.append(execution)
+            execution.queued(self.cells.place(execution))
+            self._tick_later()
+        else:
+            self._begin(execution)
+
+    def _begin(self, execution: Execution) -> None:
         if self.state is KernelState.DETACHED:
             error = KernelDetached(self._name, "was detached", may_have_run=False)
             self.cells.fail(execution, error)
@@ -189,10 +199,22 @@ class Life:
         if self.link.state is LinkState.UP:
             self.link.send(channel, message)
 
-    def interrupt(self) -> None:
-        for execution in list(self.cells.waiting):
-            self._not_sent(execution)
+    def interrupt(self, execution: Execution | None = None) -> None:
+        """Interrupt what runs; but of one that was not sent, take back just that."""
+        if execution is not None and not execution.sent:
+            self.take_back(execution)
+            return
+        for waiting in list(self.cells.waiting):
+            self._not_sent(waiting)
         self._interrupts.interrupt()
+
+    def take_back(self, execution: Execution) -> bool:
+        """Do not send it any more, if it was not sent yet; return whether that is so."""
+        if execution.sent or execution.done:
+            return False
+        self._not_sent(execution)
+        self._go_on()
+        return True
 
     def _tick_later(self) -> None:
         if self._timer is None:
@@ -207,12 +229,30 @@ class Life:
         if self.cells:
             connected = self.link.state is LinkState.UP
             self._listening.look(self._reactor.now, connected=connected)
+            self._go_on()
+            for execution in self.cells.queue:
+                execution.queued(self.cells.place(execution))
             self._tick_later()
 
     def _over(self, execution: Execution) -> None:
         self.cells.over(execution)
         if self.cells.running is None:
             self._interrupts.idle()
+        if execution.failed:
+            self._abort_queue()
+        self._go_on()
+
+    def _abort_queue(self) -> None:
+        """As a kernel aborts what waits in its own queue behind a cell that fails."""
+        reason = "one that came before it failed; with --keep-going it would have run"
+        for execution in list(self.cells.queue):
+            if execution.turn is not None and not execution.turn.keep_going:
+                self.cells.fail(execution, Aborted(self._name, reason))
+
+    def _go_on(self) -> None:
+        """Let the next of those that wait for their turn have it."""
+        while (execution := self.cells.next_in_turn()) is not None:
+            self._begin(execution)
 
     def settle(self, check: Check, execution: Execution) -> None:
         """Find out what the execution wants to know; part of its life, on the reactor's thread."""

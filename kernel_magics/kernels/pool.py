@@ -32,6 +32,7 @@ if (
     from ..connect.ssh import Ask, Destination
     from ..connect.tunnel import Tunnel
     from ..wire.reactor import Reactor
+    from .jobs import Jobs
     from .kernel import Kernel
 
 SSH = "ssh://"
@@ -59,6 +60,7 @@ class KernelPool:
         self._lock = threading.RLock()
         self._reactor: Reactor | None = None
         self._lifecycle: Lifecycle | None = None
+        self._jobs: Jobs | None = None
 
     def __iter__(self) -> Iterator[Kernel]:
         return iter(list(self._kernels.values()))
@@ -84,6 +86,15 @@ class KernelPool:
             )
         self.last = kernel
         return kernel
+
+    @property
+    def jobs(self) -> Jobs:
+        """The cells that were started in the background."""
+        if self._jobs is None:
+            from .jobs import Jobs
+
+            self._jobs = Jobs()
+        return self._jobs
 
     @property
     def names(self) -> list[str]:

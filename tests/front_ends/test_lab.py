@@ -291,3 +291,29 @@ def test_all_lines_of_a_remote_cell_arrive_in_order_and_the_cell_ends(remote: Op
     assert stream_text(page.model_outputs(FIRST)) == stream_text(saved)
     assert stream_text(saved, "stderr") == ""  # where the server would say that it dropped some
     assert page.outputs(FIRST + 1) == ["'well'"]
+
+
+def test_a_background_cell_writes_into_itself_while_others_run(
+    remote: Open, server: LabServer
+) -> None:
+    goes_on = server.root / "goes-on"
+    waits = (
+        f"import pathlib, time\nwhile not pathlib.Path({str(goes_on)!r}).exists(): time.sleep(0.1)"
+    )
+    page = remote(
+        f"%%remote gpu --bg\nprint('before', flush=True)\n{waits}\nprint('late')\n6 * 7",
+        "print('another cell')",
+    )
+
+    page.run_cell(FIRST)
+    page.wait_output(FIRST, "running for")
+    page.wait_output(FIRST, "before")
+    page.run_cell(FIRST + 1)
+    goes_on.touch()
+    page.wait_output(FIRST, "done in")
+
+    status, text, value = page.outputs(FIRST)
+    assert "[gpu] job 1: done in" in status
+    assert (text, value) == ("before\nlate", "42")
+    assert page.outputs(FIRST + 1) == ["another cell"]
+    assert page.mime_types(FIRST)[0] == "text/html"

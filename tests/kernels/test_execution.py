@@ -485,7 +485,7 @@ def test_a_cell_that_ended_without_its_end_counts_as_running_no_longer(
     del end[left_out]
     _, kernel = fake([steps.busy(), *end.values()])
     kernel.run("the end is missing", raise_error=False)
-    wait_until(lambda: kernel.code_running is None, 1.0, what=f"not {kernel.code_running!r}")
+    wait_until(lambda: kernel.running is None, 1.0, what=f"not {kernel.running!r}")
 
 
 @pytest.mark.usefixtures("graces")

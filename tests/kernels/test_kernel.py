@@ -89,7 +89,7 @@ def owned(shared_sandbox: Sandbox) -> Generator[Kernel]:
 def test_an_attached_kernel_is_known(kernel: Kernel, shared_kernel: HandKernel) -> None:
     assert (kernel.name, kernel.language, kernel.alive) == ("real", "python", True)
     assert kernel.kernel_info["implementation"] == "ipython"
-    assert (kernel.owned, kernel.finding, kernel.code_running) == (None, None, None)
+    assert (kernel.owned, kernel.finding, kernel.running) == (None, None, None)
     wait_until(lambda: kernel.pid == shared_kernel.pid, what="it told its process")
 
 
@@ -128,10 +128,12 @@ def test_while_our_cell_runs_it_is_busy_and_the_code_is_known(
 ) -> None:
     with occupied(kernel, sandbox) as code:
         wait_until(lambda: kernel.state is KernelState.BUSY, what="busy")
-        assert kernel.code_running == code
+        assert kernel.running is not None
+        assert kernel.running.code == code
         kernel.submit("'waits behind it'")
-        assert kernel.code_running == code
-    wait_until(lambda: kernel.code_running is None, what="nothing runs")
+        assert kernel.running is not None
+        assert kernel.running.code == code
+    wait_until(lambda: kernel.running is None, what="nothing runs")
     wait_until(lambda: kernel.state is KernelState.IDLE, what="idle")
 
 
@@ -140,7 +142,7 @@ def test_while_the_cell_of_somebody_else_runs_it_is_busy_but_no_code_of_ours_run
 ) -> None:
     with shared_kernel.busy():
         wait_until(lambda: kernel.state is KernelState.BUSY, what="busy")
-        assert kernel.code_running is None
+        assert kernel.running is None
     wait_until(lambda: kernel.state is KernelState.IDLE, what="idle")
 
 
@@ -596,4 +598,4 @@ def test_an_alarm_that_strikes_while_a_cell_is_sent_does_no_harm(
     assert kernel.run("print(ran)").stdout == "0\n"
     assert kernel.state is KernelState.IDLE
     # It may have left whole, so that its end is waited for as after any cut.
-    wait_until(lambda: kernel.code_running is None, what="nothing of ours runs")
+    wait_until(lambda: kernel.running is None, what="nothing of ours runs")
