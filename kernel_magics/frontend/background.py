@@ -53,7 +53,7 @@ def show_again(session: LocalSession, job: Job) -> None:
 
 def status_of(job: Job) -> str:
     """Say in a line, without the name, how a job is doing."""
-    seconds = _duration(job.seconds)
+    seconds = duration(job.seconds)
     match job.state:
         case "queued":
             behind = f", {job.place} before it" if job.place else ""
@@ -156,7 +156,8 @@ def _show_nothing(item: Message | str) -> None:
     """Show nothing."""
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Write seconds as people say them."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 120:

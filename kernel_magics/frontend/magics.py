@@ -16,6 +16,7 @@ from .arguments import assignment, parse, split_kernel, usage
 
 if TYPE_CHECKING:  # the rest is loaded with the first kernel: loading the extension has to be quick
     from .session import LocalSession
+    from .view import Table
 
 INTERRUPT_WAIT = 2.0
 """Seconds `%kernel_interrupt` watches what became of the kernel."""
@@ -100,28 +101,41 @@ class KernelMagics(Magics):
         print(f"opened a Qt console on {name or info.name} (pid {process.pid})")
 
     @magic_arguments()
+    @argument("--watch", action="store_true", help="keep it up to date until Ctrl-C")
     @argument(
         "--all", action="store_true", help="also the kernels found here that could be attached"
     )
     @line_magic
     @usage
     def kernels(self, line: str) -> None:
-        """Show the attached kernels: state, name, language, where, process, what runs.
+        """Show the attached kernels: state, name, language, where, process, what runs there and how
+        long, what waits for that, what they use of their machine.
 
         ::
 
             %kernels
             %kernels --all
+            %kernels --watch
         """
         from ..connect import find
         from . import view
+        from .watch import watch
 
         args = parse(self.kernels, line)
+        if args.watch:
+            watch(self._session.shell, self._table)
+            return
         attached = list(self._pool)
-        display(view.kernels_table(attached))
+        display(self._table())
         if args.all:
             found = list(find.running())
             display(view.found_table(found, attached))
+
+    def _table(self) -> Table:
+        from . import view
+
+        attached = list(self._pool)
+        return view.kernels_table(attached, view.usages(attached))
 
     @magic_arguments()
     @argument("--name", help="what to call it; otherwise the connection file's name")

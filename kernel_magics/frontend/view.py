@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import html
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import wait
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..connect.far import FarKernel
 from ..connect.find import FoundKernel
+from ..connect.processes import serving
 from ..kernels.jobs import Job
-from ..kernels.kernel import Kernel
+from ..kernels.kernel import Kernel, Usage
 from ..kernels.life import KernelState
-from .background import LOOKS, status_of
+from .background import LOOKS, duration, status_of
 from .terminal import one_line
 
 GLYPHS = {
@@ -27,6 +30,14 @@ GLYPHS = {
     KernelState.DEAD: ("✕", "var(--jp-error-color1, #c62828)"),
     KernelState.DETACHED: ("○", "inherit"),
 }
+
+
+NOTHING = "-"
+
+OPTIONAL = frozenset({"queue", "cpu", "memory"})
+
+USAGE_PATIENCE = 0.3
+"""Seconds for kernels to tell what they use; those that know how answer in milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -62,17 +73,31 @@ class Table:
         return f"<table>{caption}{head}{''.join(rows)}</table>"
 
 
-def kernels_table(kernels: Sequence[Kernel]) -> Table:
-    """Return the attached kernels."""
-    columns = ("state", "name", "language", "where", "pid", "runs")
+def kernels_table(kernels: Sequence[Kernel], usages: Mapping[str, Usage] | None = None) -> Table:
+    """Return the attached kernels; ``usages`` is what they told of their machines, by name."""
+    columns = ("state", "name", "language", "where", "pid", "runs", "queue", "cpu", "memory")
+    rows = [_row(kernel, (usages or {}).get(kernel.name, Usage())) for kernel in kernels]
+    # What nobody has anything to say about would only make the others narrow.
+    told = [
+        column
+        for column, name in enumerate(columns)
+        if name not in OPTIONAL or any(row[column] != NOTHING for row in rows)
+    ]
     return Table(
         caption=_caption(
             len(kernels), "attached kernel", "%kernel_start or %kernel_attach adds one"
         ),
-        columns=columns,
-        rows=[_row(kernel) for kernel in kernels],
+        columns=[columns[i] for i in told],
+        rows=[[row[i] for i in told] for row in rows],
         colours=[GLYPHS[kernel.state][1] for kernel in kernels],
     )
+
+
+def usages(kernels: Sequence[Kernel]) -> dict[str, Usage]:
+    """Ask all of them at once, and return what was told within ``USAGE_PATIENCE``."""
+    asked = {kernel.name: kernel.usage() for kernel in kernels if kernel.alive}
+    wait(asked.values(), USAGE_PATIENCE)
+    return {name: usage.result() for name, usage in asked.items() if usage.done()}
 
 
 def jobs_table(jobs: Sequence[Job]) -> Table:
@@ -96,19 +121,26 @@ def jobs_table(jobs: Sequence[Job]) -> Table:
 def found_table(found: Sequence[FoundKernel], attached: Sequence[Kernel]) -> Table:
     """Return the kernels of this machine that could be attached, youngest first."""
     names = {kernel.info.name: kernel.name for kernel in attached}
-    youngest_first = sorted(found, key=lambda each: -each.modified)
-    return Table(
-        caption=_caption(len(found), "kernel found here", "none left a connection file"),
-        columns=("connection file", "kernel", "since", "attached as"),
-        rows=[
+    processes = serving()
+    now = time.time()
+    rows = []
+    for each in sorted(found, key=lambda each: -each.modified):
+        process = processes.get(each.info.path) if each.info.path else None
+        folder, notebook = (process.folder, process.notebook) if process else (None, None)
+        rows.append(
             (
                 each.name,
-                one_line(each.info.kernel_name) or "-",
-                time.strftime("%Y-%m-%d %H:%M", time.localtime(each.modified)),
-                names.get(each.name, "-"),
+                one_line(each.info.kernel_name) or NOTHING,
+                _age(max(0.0, now - each.modified)),
+                NOTHING if folder is None else one_line(_short(folder)),
+                NOTHING if notebook is None else one_line(notebook.name),
+                names.get(each.name, NOTHING),
             )
-            for each in youngest_first
-        ],
+        )
+    return Table(
+        caption=_caption(len(found), "kernel found here", "none left a connection file"),
+        columns=("connection file", "kernel", "age", "folder", "notebook", "attached as"),
+        rows=rows,
         colours=["inherit"] * len(found),
     )
 
@@ -123,7 +155,7 @@ def far_table(found: Sequence[FarKernel], host: str) -> Table:
             (
                 state[each.runs],
                 one_line(each.name),
-                one_line(each.info.kernel_name) or "-",
+                one_line(each.info.kernel_name) or NOTHING,
                 _age(each.age),
             )
             for each in found
@@ -150,17 +182,33 @@ def where(kernel: Kernel) -> str:
     return f"{place}{secrecy}{owner}"
 
 
-def _row(kernel: Kernel) -> tuple[str, ...]:
-    running = kernel.running
-    runs = "-" if running is None else _first_line(running.code)
+def _row(kernel: Kernel, usage: Usage) -> tuple[str, ...]:
     return (
         f"{GLYPHS[kernel.state][0]} {kernel.state.value}",
         kernel.name,
-        one_line(kernel.language) or "-",
+        one_line(kernel.language) or NOTHING,
         where(kernel),
-        str(kernel.pid or "-"),
-        runs if kernel.finding is None else kernel.finding.reason,
+        str(kernel.pid or NOTHING),
+        _runs(kernel),
+        str(kernel.queued or NOTHING),
+        NOTHING if usage.cpu is None else f"{usage.cpu:.0f} %",
+        NOTHING if usage.memory is None else f"{usage.memory / 1e6:.0f} MB",
     )
+
+
+def _runs(kernel: Kernel) -> str:
+    if kernel.finding is not None:
+        return kernel.finding.reason
+    running = kernel.running
+    if running is None:
+        return NOTHING
+    return f"{_first_line(running.code)} ({duration(running.seconds)})"
+
+
+def _short(folder: Path) -> str:
+    """Write a path of the user's own as from home."""
+    home = Path.home()
+    return f"~/{folder.relative_to(home)}" if folder.is_relative_to(home) else str(folder)
 
 
 def _first_line(code: str) -> str:

@@ -9,7 +9,8 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from ..connect.launch import OwnedKernel
 from ..errors import (
     Closed,
     KernelDied,
+    KernelMagicsError,
     NotOwned,
 )
 from ..protocol.execution import Check
@@ -28,7 +30,7 @@ from .callbacks import Callback, Event
 from .ctrl_c import CtrlC
 from .descriptors import reserve_descriptors
 from .execution import Ask, Execution, Limits, Result, Show, Sink, Turn
-from .life import ATTACH_PATIENCE, KernelState, Life
+from .life import ATTACH_PATIENCE, KernelState, Life, readable
 from .link import LinkState, Way
 from .requests import AskedOn
 
@@ -43,6 +45,31 @@ SHUTDOWN_PATIENCE = 5.0
 HEARING_PATIENCE = 2.0
 """Seconds that a new client waits until it hears the kernel: some say nothing while they are
 busy."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a kernel uses of its machine; None for what it did not tell.
+
+    ``cpu`` is in percent of one core since it was asked last, ``memory`` in bytes.
+    """
+
+    host: str | None = None
+    cpu: float | None = None
+    memory: int | None = None
+
+    @classmethod
+    def of(cls, reply: Message) -> Usage:
+        """Read a ``usage_reply``; what is not as it should be counts as not told."""
+        content = readable(reply)
+        host, cpu, memory = (
+            content.get(name) for name in ("hostname", "kernel_cpu", "kernel_memory")
+        )
+        return cls(
+            host if isinstance(host, str) and host else None,
+            float(cpu) if isinstance(cpu, int | float) and cpu >= 0 else None,
+            memory if isinstance(memory, int) and memory >= 0 else None,
+        )
 
 
 class Kernel:
@@ -219,24 +246,62 @@ class Kernel:
         Raises:
             KernelGone: the kernel ended first.
         """
+        answer = self.ask(channel, msg_type, content)
+        try:
+            return answer.result(timeout)
+        except TimeoutError:
+            return None
+        finally:
+            answer.cancel()
+
+    def ask(
+        self, channel: AskedOn, msg_type: str, content: dict[str, Any] | None = None
+    ) -> Future[Message]:
+        """Send any other request and return at once what its reply will be in.
+
+        The future gets :class:`KernelGone` when the kernel ends first. Who does not want to know
+        any more cancels it.
+        """
         life = self._life
         answer: Future[Message] = Future()
         message = self._session.message(msg_type, content or {})
 
         def send() -> None:
             if life.link.state is LinkState.UP:
-                life.requests.send(channel, message, answer.set_result, answer.set_exception)
+                life.requests.send(channel, message, replied, failed)
             else:
-                answer.set_exception(life.unavailable())
+                failed(life.unavailable())
 
+        def replied(reply: Message) -> None:
+            with contextlib.suppress(InvalidStateError):  # cancelled
+                answer.set_result(reply)
+
+        def failed(error: KernelMagicsError) -> None:
+            with contextlib.suppress(InvalidStateError):
+                answer.set_exception(error)
+
+        def forget(answer: Future[Message]) -> None:
+            if answer.cancelled():
+                with contextlib.suppress(Closed):
+                    self.reactor.post(partial(life.requests.forget, message.msg_id))
+
+        answer.add_done_callback(forget)
         self.reactor.post(send)
-        try:
-            return answer.result(timeout)
-        except TimeoutError:
-            return None
-        finally:
-            with contextlib.suppress(Closed):
-                self.reactor.post(partial(life.requests.forget, message.msg_id))
+        return answer
+
+    def usage(self) -> Future[Usage]:
+        """Ask what it uses of its machine, and return at once what that will be in.
+
+        Answered also while it is busy, by kernels that know `usage_request`; by others never.
+        """
+        usage: Future[Usage] = Future()
+
+        def told(reply: Future[Message]) -> None:
+            if not reply.cancelled() and reply.exception() is None:
+                usage.set_result(Usage.of(reply.result()))
+
+        self.ask("control", "usage_request").add_done_callback(told)
+        return usage
 
     def look_up_pid(self, timeout: float = 0.2) -> int | None:
         """Return its process, asking it once more if it has not told yet; None if it does not."""

@@ -288,7 +288,7 @@ class Life:
     def link_up(self, proof: Handshake, finding: Finding | None) -> None:
         """The kernel proved itself: take stock, and send what was waiting for that."""
         assert proof.info is not None
-        self.kernel_info = _content(proof.info)
+        self.kernel_info = readable(proof.info)
         self.finding = None
         self.down.clear()
         waited_through_loss = self.state is KernelState.LOST
@@ -485,7 +485,7 @@ class Life:
         self.requests.fail(KernelDied(self._name, "closed its connection", may_have_run=True))
 
     def _note_status(self, message: Message) -> None:
-        content = _content(message)
+        content = readable(message)
         if message.type == "iopub_welcome":
             fence = self._fences.pop(str(content.get("subscription", "")), None)
             if fence is not None:
@@ -506,13 +506,13 @@ class Life:
             self.state = KernelState.IDLE
 
     def note_usage(self, reply: Message) -> None:
-        pid = _content(reply).get("pid")
+        pid = readable(reply).get("pid")
         if isinstance(pid, int):
             self.pid = pid
 
 
-def _content(message: Message) -> dict[str, Any]:
-    """What the message says, or nothing if that cannot be read: no cell depends on it."""
+def readable(message: Message) -> dict[str, Any]:
+    """Return what the message says, or nothing if that cannot be read: no cell depends on it."""
     try:
         return message.content
     except ProtocolError:

@@ -399,6 +399,39 @@ def test_the_table_shows_what_is_attached_and_what_runs(desk: Desk) -> None:
         assert rows[1]["where"] == "ipc, ours"
 
 
+def test_the_table_shows_what_runs_how_long_what_waits_and_what_it_costs(desk: Desk) -> None:
+    with desk.owned():
+        running = desk.remote("import time; time.sleep(600)", "--bg", kernel="own").ok()
+        desk.remote("1", "--bg", kernel="own").ok()
+        desk.host.wait_for(lambda: "running" in str(running.outputs[-1].content))
+        row = table(desk.run("%kernels"))[1]
+        assert re.fullmatch(r"import time; time.sleep\(600\) \(\d+\.\d s\)", row["runs"])
+        assert row["queue"] == "1"
+        # psutil, which ipykernel 7 takes for optional, is there in both environments.
+        assert re.fullmatch(r"\d+ %", row["cpu"])
+        assert re.fullmatch(r"\d\d+ MB", row["memory"])
+
+
+def test_a_kernel_that_tells_nothing_of_its_machine_holds_nothing_up(desk: Desk) -> None:
+    def script(kernel: FakeKernel, request: Request) -> None:
+        if request.type != "usage_request":
+            kernel.answer(request)
+
+    with desk.fake(script):
+        assert table(desk.run("%kernels"))[1]["memory"] == "-"
+
+
+def test_the_table_can_be_watched(desk: Desk) -> None:
+    run = desk.host.start("%kernels --watch")
+    desk.host.wait_for(lambda: len(run.of_type("update_display_data")) > 1)
+    shown = run.of_type("display_data")
+    assert len(shown) == 1
+    assert "1 attached kernel at " in shown[0]["data"]["text/plain"]
+    desk.host.interrupt()
+    run.wait().ok()
+    assert run.stderr == ""
+
+
 def test_the_table_is_a_snapshot_that_shows_a_dead_kernel_s_end(desk: Desk) -> None:
     with desk.fake() as kernel:
         before = desk.run("%kernels").ok()
@@ -433,6 +466,8 @@ def test_all_shows_kernels_that_run_here_and_no_dead_file(desk: Desk) -> None:
             assert "kernel-by-hand" in rows
             assert rows[desk.kernel.connection_file.stem]["attached as"] == "k"
             assert rows["kernel-by-hand"]["attached as"] == "-"
+            assert rows["kernel-by-hand"]["folder"] == str(desk.sandbox.work)
+            assert re.fullmatch(r"\d+ s", rows["kernel-by-hand"]["age"])
             assert not {"kernel-long-dead", "kernel-hostile"} & set(rows)
             assert kernel.process.alive
     finally:

@@ -189,3 +189,12 @@ def test_a_kernel_cannot_command_the_terminal(
         terminal.run("%kernel_detach fake")
     assert printed.count("before ") >= 5
     assert hostile not in printed
+
+
+def test_the_table_is_watched_in_its_place(terminal: TerminalHost) -> None:
+    terminal.start("%kernels --watch")
+    for _ in range(3):
+        terminal.expect(r"1 attached kernel at ")
+    terminal.send_interrupt()
+    assert "KeyboardInterrupt" not in terminal.finish()
+    assert terminal.run("'next'").endswith("'next'")
