@@ -60,9 +60,10 @@ MUX_TIMEOUT = 10.0
 LAST_WORDS = 12
 """Lines of ssh that are kept for whoever asks why it ended."""
 
-HOPELESS = ("Permission denied", "verification failed", "Too many authentication failures")
+HOPELESS = ("Permission denied (", "key verification failed", "Too many authentication failures")
 """What ssh says when trying again by ourselves would only annoy the other side. With a jump host it
-is not the last word, which then is that the connection was closed."""
+is not the last word, which then is that the connection was closed. Files, too, may deny permission,
+without the methods in brackets."""
 
 NOWHERE = "km.invalid"
 """The host of calls to the master. If the master is gone, ssh dials the host by itself: one that
@@ -304,17 +305,22 @@ class Login:
                 self._refuse(event)
                 reason = f"it asks {event.gist!r}, and nobody can be asked here"
                 raise SshError(str(self.destination), reason, needs_user=True)
-            try:
-                answer = ask(event.text, not event.may_be_seen)
-                if not (answer or event.may_be_empty):
-                    raise EOFError
-            except (KeyboardInterrupt, EOFError):
-                self._refuse(event)
-                raise LoginRefused(str(self.destination), event.gist) from None
-            except BaseException:
-                self._refuse(event)
-                raise
-            event.answer(answer)
+            self._pass_on(event, ask)
+
+    def _pass_on(self, question: Question, ask: Ask) -> None:
+        """Have it answered. In a frame of its own: what was typed must not lie about in the locals
+        of a later error's traceback."""
+        try:
+            answer = ask(question.text, not question.may_be_seen)
+            if not (answer or question.may_be_empty):
+                raise EOFError
+        except (KeyboardInterrupt, EOFError):
+            self._refuse(question)
+            raise LoginRefused(str(self.destination), question.gist) from None
+        except BaseException:
+            self._refuse(question)
+            raise
+        question.answer(answer)
 
     def _mux(
         self,

@@ -81,8 +81,8 @@ class Tunnel:
         """Have the user mend what cannot be mended without; questions go to ``ask``, on this
         thread.
 
-        Does nothing where that is not so any more. If the network is gone as well, nobody is asked,
-        and it is tried again by ourselves from here on.
+        Of several who wait only the first is asked: for the others it is up again then. If the
+        network is gone as well, nobody is asked, and it is tried again by ourselves from here on.
 
         Raises:
             SshError: the user could not or would not; it stays as it is.

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
 from pathlib import Path
@@ -408,7 +409,15 @@ def test_a_refused_question_ends_ssh_and_no_empty_secret_is_sent(
     assert caught.value.needs_user
     assert not here.alive
     assert ssh_processes() == []
+    assert PASSWORD not in locals_of_ours(caught.value)
     assert len(way.failures()) == (1 if kind == "password" and answered else 0), way.log
+
+
+def locals_of_ours(error: BaseException) -> str:
+    """What a report of the error could tell that also shows the variables of our frames."""
+    report = traceback.TracebackException.from_exception(error, capture_locals=True)
+    ours = Path(askpass.__file__).parent
+    return repr([each.locals for each in report.stack if Path(each.filename).parent == ours])
 
 
 def ssh_processes() -> list[psutil.Process]:

@@ -17,7 +17,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 PASSWORD = "correct-horse-4711"
 PASSPHRASE = "open-sesame-4712"
-CODE = "code-4713"
+CODE = "one-time-code-4713"
 SECRETS = (PASSWORD, PASSPHRASE, CODE)
 
 ME = getpass.getuser()
