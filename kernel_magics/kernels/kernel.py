@@ -105,6 +105,8 @@ class KernelState(Enum):
     SILENT = "silent"
     """Connected, but it has not answered yet; most likely busy with somebody else's cell."""
     LOST = "reconnecting"
+    AWAY = "waiting for a login"
+    """The way to it broke, and cannot be had again without the user."""
     DEAD = "dead"
     DETACHED = "detached"
 
@@ -255,6 +257,7 @@ class Kernel:
         sink: Sink | None = None,
         show: Show | None = None,
         ask: Ask | None = None,
+        login: Ask | None = None,
         timeout: float | None = None,
         raise_error: bool = True,
         **options: Any,
@@ -263,7 +266,12 @@ class Kernel:
         with CtrlC() as ctrl_c:  # before it is sent: an interrupt in between must not be lost
             execution = self.submit(code, sink, allow_stdin=ask is not None, **options)
             return execution.wait(
-                show=show, ask=ask, timeout=timeout, raise_error=raise_error, ctrl_c=ctrl_c
+                show=show,
+                ask=ask,
+                login=login,
+                timeout=timeout,
+                raise_error=raise_error,
+                ctrl_c=ctrl_c,
             )
 
     def request(
@@ -314,6 +322,20 @@ class Kernel:
         """Answer the kernel's open prompt."""
         message = self._session.message("input_reply", {"value": value})
         self.reactor.post(partial(self._answer, message))
+
+    def log_in(self, ask: Ask) -> None:
+        """Have the user open the way again that broke; part of an execution's life, on the thread
+        that waits for it.
+
+        Raises:
+            SshError: the user could not or would not.
+        """
+        if self.way is not None:
+            self.way.log_in(ask)
+
+    def give_up(self, execution: Execution) -> None:
+        """Nobody opens the way for this cell; part of its life."""
+        self.reactor.post(partial(self._give_up, execution))
 
     def signal(self, signum: int) -> None:
         """Send a signal to the process and to those it started.
@@ -474,7 +496,13 @@ class Kernel:
             self._cells.waiting.append(execution)
             self._open(REOPEN_PATIENCE, False)
         elif self.way is not None and not self.way.up:
-            self._cells.fail(execution, self._way_down(may_have_run=False))
+            if not self.way.hopeless:
+                self._cells.fail(execution, self._way_down(may_have_run=False))
+                return
+            self._cells.waiting.append(execution)
+            if self._state is KernelState.AWAY:  # else the link is about to find out
+                execution.needs_login(self.way.reason)
+            self._tick_later()
         elif (refusal := self._listening.refusal(self.reactor.now)) is not None:
             self._cells.fail(execution, refusal)
         elif self._link.state is LinkState.UP:
@@ -483,6 +511,10 @@ class Kernel:
             self._listening.expect_proof(self.reactor.now)
             self._cells.waiting.append(execution)
             self._tick_later()
+
+    def _give_up(self, execution: Execution) -> None:
+        if not execution.done:
+            self._cells.fail(execution, self._way_down(may_have_run=execution.sent))
 
     def _torn(self, execution: Execution) -> None:
         """A signal handler's exception struck while it was sent: part of a message may be out."""
@@ -565,7 +597,7 @@ class Kernel:
         self.kernel_info = _content(proof.info)
         self.finding = None
         self._down.clear()
-        waited_through_loss = self._state is KernelState.LOST
+        waited_through_loss = self._state in (KernelState.LOST, KernelState.AWAY)
         self._state = KernelState.IDLE if proof.shell_answers else KernelState.BUSY
         self._fences.clear()
         self._status_seen = False
@@ -631,11 +663,18 @@ class Kernel:
             self._ready.set_exception(KernelDied(self.name, finding.reason, may_have_run=False))
 
     def link_way_lost(self) -> None:
-        """Nobody knows what became of it."""
-        self._state = KernelState.DEAD
+        """Let the cells' users log in, and whoever only connects start anew."""
+        if self._ready.done():
+            assert self.way is not None
+            self._state = KernelState.AWAY
+            for execution in self._cells:
+                execution.needs_login(self.way.reason)
+            return
+        self._link.close()
         self._down.set()
-        self.finding = Finding(Verdict.DIED, "cannot be reached: the way to it is down")
+        self._dead(Finding(Verdict.DIED, "cannot be reached: the way to it is down"))
         self._fail_all(lambda may_have_run: self._way_down(may_have_run=may_have_run))
+        self._ready.set_exception(self._way_down(may_have_run=False))
 
     def link_pong(self) -> None:
         """It lives; that is all a heartbeat says."""
@@ -727,7 +766,7 @@ class Kernel:
     def _way_down(self, *, may_have_run: bool) -> TunnelDown:
         assert self.way is not None
         again = (
-            f"%kernel_tunnel logs in again, and {self.name} then works again"
+            f"%kernel_tunnel logs in again, and so does the next cell on {self.name} that can ask"
             if self.way.hopeless
             else "it is being opened again"
         )
