@@ -28,6 +28,7 @@ from ..errors import (
     sendable,
 )
 from .output import LocalIOPub, choose
+from .progress import Progress
 from .terminal import one_line, safe
 
 if TYPE_CHECKING:  # the rest is loaded with the first kernel: loading the extension has to be quick
@@ -262,7 +263,13 @@ class KernelMagics(Magics):
             %kernel_attach ssh://gpubox/6759
         """
         args = parse(self.kernel_attach, line)
-        kernel = self._pool.attach(args.what, args.name, insecure=args.insecure, ask=self._asker())
+        with Progress() as progress:
+            kernel = self._pool.attach(
+                *(args.what, args.name),
+                insecure=args.insecure,
+                ask=self._asker(progress=progress),
+                step=progress.step,
+            )
         self._say("attached", kernel)
 
     @magic_arguments()
@@ -293,15 +300,24 @@ class KernelMagics(Magics):
         args = parse(self.kernel_tunnel, line)
         if args.list == (args.kernel is not None):
             raise UsageError("which kernel there? Name one, or let --list show them")
-        ask = self._asker()
+        with Progress() as progress:
+            ask, step = self._asker(progress=progress), progress.step
+            if args.list:
+                with self._pool.login(args.host, key=args.sshkey, ask=ask, step=step) as tunnel:
+                    step(f"looking at what runs on {args.host}")
+                    found = tunnel.kernels()
+            else:
+                kernel = self._pool.tunnel(
+                    *(args.host, args.kernel, args.name),
+                    key=args.sshkey,
+                    tcp=args.tcp,
+                    ask=ask,
+                    step=step,
+                )
         if args.list:
-            with self._pool.login(args.host, key=args.sshkey, ask=ask) as tunnel:
-                display(view.far_table(tunnel.kernels(), args.host))
-            return
-        kernel = self._pool.tunnel(
-            args.host, args.kernel, args.name, key=args.sshkey, tcp=args.tcp, ask=ask
-        )
-        self._say("attached", kernel)
+            display(view.far_table(found, args.host))
+        else:
+            self._say("attached", kernel)
 
     @magic_arguments()
     @argument("--name", help="what to call it; otherwise the kernelspec's name")
@@ -421,6 +437,7 @@ class KernelMagics(Magics):
                 sink=sink,
                 show=show,
                 ask=self._asker(kernel.name),
+                login=self._asker() if kernel.way is not None else None,
                 timeout=args.timeout,
                 limits=Limits(self.text_limit, args.unresponsive_after),
                 metadata={"km_via": via} if via else {},
@@ -446,9 +463,9 @@ class KernelMagics(Magics):
         before = local.get_parent("shell").get("metadata", {}).get("km_via")
         return [*(before if isinstance(before, list) else []), own.fingerprint]
 
-    def _asker(self, name: str = "ssh") -> Ask | None:
+    def _asker(self, name: str = "ssh", *, progress: Progress | None = None) -> Ask | None:
         """Return what asks this session's user in somebody's name; None when the front end takes
-        no input."""
+        no input. ``progress`` keeps silent meanwhile."""
         local = getattr(self._shell, "kernel", None)
         if local is not None and not getattr(local, "_allow_stdin", False):
             return None
@@ -456,7 +473,8 @@ class KernelMagics(Magics):
         def ask(prompt: str, password: bool) -> str:
             prompt = safe(prompt) if local is None else sendable(prompt)
             question = f"[{name}] {prompt}"
-            return getpass.getpass(question) if password else builtins.input(question)
+            with contextlib.nullcontext() if progress is None else progress.pause():
+                return getpass.getpass(question) if password else builtins.input(question)
 
         return ask
 
