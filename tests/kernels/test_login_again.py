@@ -18,11 +18,11 @@ from kernel_magics.errors import KernelDetached, KernelDied, KernelUnreachable, 
 from kernel_magics.kernels.kernel import Kernel, KernelState
 from kernel_magics.kernels.pool import KernelPool
 from kernel_magics.protocol.message import Message
-from tests.support import logins
+from tests.support import logins, parts
 from tests.support.kernels import HandKernel
-from tests.support.logins import Asking, Kind
+from tests.support.logins import PASSWORD, Asking, Kind
 from tests.support.sandbox import Sandbox
-from tests.support.sshd import HOST
+from tests.support.sshd import HOST, Secrets, network, ssh_server
 from tests.support.waiting import wait_until
 
 COUNT = """\
@@ -313,3 +313,65 @@ def test_the_pool_can_be_closed_while_the_user_is_needed(new_far: NewFar) -> Non
     with closing(far.pool):
         pass
     assert far.way.failures() == []
+
+
+@pytest.mark.full
+@pytest.mark.timeout(200)
+def test_nobody_is_asked_before_the_network_is_back(
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    hand_kernel: Callable[..., HandKernel],
+) -> None:
+    parts.require("accounts")
+    parts.require("netns")
+    mark, plugged, asked = sandbox.work / "healed", threading.Event(), list[bool]()
+    hand = hand_kernel("ipc")
+    shown: list[Message | str] = []
+    begun = threading.Event()
+
+    def user(text: str, secret: bool) -> str:
+        asked.append(plugged.is_set())
+        return PASSWORD
+
+    def show(item: Message | str) -> None:
+        shown.append(item)
+        begun.set()
+        if "was out of reach for a moment" in str(item):
+            mark.touch()
+
+    with (
+        network() as there,
+        ssh_server(sandbox.root / "sshd", where=there, secrets=Secrets(PASSWORD)) as server,
+        closing(KernelPool()) as pool,
+    ):
+        monkeypatch.setenv("PATH", f"{server.bin}{os.pathsep}{os.environ['PATH']}")
+        shutil.copy(hand.connection_file, server.runtime)
+        kernel = pool.tunnel(HOST, hand.connection_file.stem, "far", ask=lambda *_: PASSWORD)
+        tunnel = kernel.way
+        assert isinstance(tunnel, Tunnel)
+        execution = kernel.submit(COUNT.format(mark=str(mark)))
+
+        def pull() -> None:
+            begun.wait()
+            there.plug(in_=False)
+            wait_until(lambda: not tunnel.up, what="the cut is noticed")
+            gone = (
+                "refused",
+                "No route",
+                "timed out",
+                "unreachable",
+            )  # as the machine's routes are
+            wait_until(
+                lambda: any(words in tunnel.reason for words in gone),
+                what=lambda: f"it was tried: {tunnel.reason}",
+            )
+            plugged.set()
+            there.plug(in_=True)
+
+        pulling = threading.Thread(target=pull)
+        pulling.start()
+        assert execution.wait(show=show, login=user, timeout=120).status == "ok"
+        pulling.join()
+        assert asked == [True]
+        pool.close()
+        assert "Failed " not in server.log
