@@ -13,6 +13,7 @@
     │   ├── AuthenticationError  it answers, but signs with another key
     │   └── ExposedKernel        everybody on the way could read along
     ├── SshError                 a login that cannot be had
+    │   └── LoginRefused         the user gave no answer; also a KeyboardInterrupt
     ├── LaunchError              a kernel that could not be started
     ├── QtConsoleError           a Qt console that did not open
     │   └── QtConsoleMissing     it or Qt is not installed; also an ImportError
@@ -171,11 +172,26 @@ class QtConsoleMissing(QtConsoleError, ImportError):
 
 
 class SshError(KernelMagicsError):
-    """A login or tunnel that cannot be had; ``reason`` is ssh's own last line, or ours."""
+    """A login or tunnel that cannot be had; ``reason`` is ssh's own line, or ours.
 
-    def __init__(self, destination: str, reason: str) -> None:
-        self.destination, self.reason = destination, reason
+    ``needs_user`` is True when trying again by ourselves would only annoy the other side.
+    """
+
+    def __init__(self, destination: str, reason: str, *, needs_user: bool = False) -> None:
+        self.destination, self.reason, self.needs_user = destination, reason, needs_user
         super().__init__(f"ssh {destination}: {reason}")
+
+
+class LoginRefused(SshError, KeyboardInterrupt):
+    """The user gave no answer to what ssh asked, so that ssh was ended and nothing was sent."""
+
+    def __init__(self, destination: str, question: str) -> None:
+        self.question = question
+        super().__init__(
+            destination,
+            f"{question!r} was not answered, so nothing was sent and ssh has been ended",
+            needs_user=True,
+        )
 
 
 class NotOwned(KernelMagicsError):

@@ -6,6 +6,7 @@ about a host key: what a server asks is its own text, and never believed."""
 
 from __future__ import annotations
 
+import re
 import shlex
 import socket
 import sys
@@ -17,8 +18,15 @@ from pathlib import Path
 VISIBLE = ("The authenticity of host ", "Please type 'yes', 'no' or the fingerprint: ")
 """How the only questions begin whose answer may be seen."""
 
+MAY_BE_EMPTY = re.compile(r"\([^()]+@[^()]+\) .*\bpress (the )?(enter|return)\b", re.I | re.S)
+"""What a server writes that only wants to be told when to go on, as after a login in the browser.
+An empty answer to anything else would be tried as a password."""
+
 LONGEST = 64 * 1024
 """Bytes of a question."""
+
+LONGEST_GIST = 120
+"""Characters of a question in an error's one line."""
 
 HELPER = """\
 import socket, sys
@@ -40,7 +48,15 @@ class Question:
     def __init__(self, text: str, connection: socket.socket) -> None:
         self.text = text
         self.may_be_seen = text.startswith(VISIBLE)
+        self.may_be_empty = self.may_be_seen or MAY_BE_EMPTY.match(text) is not None
         self._connection = connection
+
+    @property
+    def gist(self) -> str:
+        """The question in one line, with nothing in it that a terminal would obey."""
+        lines = [line.strip() for line in self.text.strip().splitlines()]
+        gist = (lines or [""])[0 if self.may_be_seen else -1][:LONGEST_GIST]
+        return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in gist)
 
     def answer(self, line: str) -> None:
         """Hand the line to ssh; nothing happens if ssh has ended meanwhile."""

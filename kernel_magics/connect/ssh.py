@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import SshError
+from ..errors import LoginRefused, SshError
 from .askpass import Question, Questions
 
 Ask = Callable[[str, bool], str]
@@ -59,6 +59,11 @@ MUX_TIMEOUT = 10.0
 
 LAST_WORDS = 12
 """Lines of ssh that are kept for whoever asks why it ended."""
+
+HOPELESS = ("Permission denied (", "key verification failed", "Too many authentication failures")
+"""What ssh says when trying again by ourselves would only annoy the other side. With a jump host it
+is not the last word, which then is that the connection was closed. Files, too, may deny permission,
+without the methods in brackets."""
 
 NOWHERE = "km.invalid"
 """The host of calls to the master. If the master is gone, ssh dials the host by itself: one that
@@ -159,8 +164,10 @@ class Login:
 
     @property
     def last_words(self) -> str:
-        """The line that says best why it ended: ssh's last."""
-        return self._words[-1] if self._words else "ssh ended without a word"
+        """The line that says best why it ended: ssh's last, or that the login was not granted."""
+        if not self._words:
+            return "ssh ended without a word"
+        return next(filter(_is_hopeless, reversed(self._words)), self._words[-1])
 
     def open(self, ask: Ask | None, started: Callable[[int], None] = lambda pid: None) -> None:
         """Log in; questions go to ``ask``, on this thread. Without it ssh fails where it would ask.
@@ -168,14 +175,17 @@ class Login:
         ``started`` is told the child's process group at once. Interrupted, the child is ended.
 
         Raises:
+            LoginRefused: ``ask`` was interrupted, met an end of file, or gave nothing for a secret.
             SshError: with ssh's own last words.
         """
         program = shutil.which("ssh")
         if program is None:
             raise SshError(str(self.destination), "there is no ssh here; install OpenSSH's client")
-        questions = Questions(self._folder, self._events.put) if ask is not None else None
+        # Also without anybody to ask: BatchMode is not for the ssh of a jump host, which would take
+        # its question to whatever the user's desktop has for that, or send an empty password.
+        questions = Questions(self._folder, self._events.put)
         try:
-            self._spawn(program, questions)
+            self._spawn(program, questions, batch=ask is None)
             if self._closing:
                 raise SshError(str(self.destination), "it was closed from here")
             assert self._child is not None
@@ -185,8 +195,7 @@ class Login:
             self.close()
             raise
         finally:
-            if questions is not None:
-                questions.close()
+            questions.close()
 
     def forward(self, ends: Mapping[str, str]) -> None:
         """Let local ends lead to far ones: a socket's path or ``ADDRESS:PORT`` each.
@@ -220,6 +229,11 @@ class Login:
         if child is None:
             return
         with suppress(ProcessLookupError):
+            if not self._ready:
+                # A question may be open, of this ssh or of a jump host's. All are halted first, or
+                # one could see the helper that asks end, and take that for an empty answer.
+                os.killpg(child.pid, signal.SIGSTOP)
+                os.killpg(child.pid, signal.SIGKILL)
             os.killpg(child.pid, signal.SIGTERM)
         try:
             child.wait(1.0)
@@ -228,13 +242,14 @@ class Login:
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
 
-    def _spawn(self, program: str, questions: Questions | None) -> None:
+    def _refuse(self, question: Question) -> None:
+        self.close()  # first: no answer would be sent as an empty password, three times
+        question.refuse()
+
+    def _spawn(self, program: str, questions: Questions, *, batch: bool) -> None:
         options = OPTIONS | {"ConnectTimeout": str(CONNECT_TIMEOUT)}
-        environment = dict(os.environ)
-        if questions is None:
+        if batch:
             options["BatchMode"] = "yes"
-        else:
-            environment |= questions.environment
         Path(self._control).unlink(missing_ok=True)  # of one that was killed; ssh would do without
         words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
         self._child = subprocess.Popen(
@@ -246,7 +261,7 @@ class Login:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=environment,
+            env=os.environ | questions.environment,
             start_new_session=True,  # no terminal to ask at, and no Ctrl-C of ours
         )
         threading.Thread(
@@ -283,17 +298,29 @@ class Login:
             if event == "ready":
                 return
             if event == "ended":
-                raise SshError(str(self.destination), self.last_words)
+                words = self.last_words
+                raise SshError(str(self.destination), words, needs_user=_is_hopeless(words))
             assert isinstance(event, Question)
-            assert ask is not None
-            try:
-                answer = ask(event.text, not event.may_be_seen)
-            except BaseException:
-                # First: an empty answer would be sent as a password, three times.
-                self.close()
-                event.refuse()
-                raise
-            event.answer(answer)
+            if ask is None:
+                self._refuse(event)
+                reason = f"it asks {event.gist!r}, and nobody can be asked here"
+                raise SshError(str(self.destination), reason, needs_user=True)
+            self._pass_on(event, ask)
+
+    def _pass_on(self, question: Question, ask: Ask) -> None:
+        """Have it answered. In a frame of its own: what was typed must not lie about in the locals
+        of a later error's traceback."""
+        try:
+            answer = ask(question.text, not question.may_be_seen)
+            if not (answer or question.may_be_empty):
+                raise EOFError
+        except (KeyboardInterrupt, EOFError):
+            self._refuse(question)
+            raise LoginRefused(str(self.destination), question.gist) from None
+        except BaseException:
+            self._refuse(question)
+            raise
+        question.answer(answer)
 
     def _mux(
         self,
@@ -318,6 +345,10 @@ class Login:
             self._words.extend(_printable(done.stderr))
             raise SshError(str(self.destination), self.last_words)
         return done.stdout.decode("utf-8", "replace")
+
+
+def _is_hopeless(words: str) -> bool:
+    return any(each in words for each in HOPELESS)
 
 
 def _printable(said: bytes) -> list[str]:

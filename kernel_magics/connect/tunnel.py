@@ -32,10 +32,6 @@ FIRST_RETRY = 0.5
 LONGEST_RETRY = 4.0
 """Seconds before the first, and at most before any further attempt to log in again."""
 
-HOPELESS = ("Permission denied", "verification failed", "Too many authentication failures")
-"""What ssh says when trying again by ourselves would only annoy the other side: it needs the
-user."""
-
 
 class Tunnel:
     """One host. Its methods may be called from any thread; ``unused`` is called when the last
@@ -51,7 +47,8 @@ class Tunnel:
         self.up = False
         """The login stands, as far as ssh knows."""
         self.hopeless = False
-        """It broke, and cannot be had again without the user."""
+        """It broke, and cannot be had again without the user. Nothing more is tried until
+        :meth:`open` or :meth:`log_in` is called."""
         self.reason = "it was never opened"
         """Why it is not up: ssh's last words."""
         self._watcher = watcher
@@ -79,6 +76,28 @@ class Tunnel:
         with self._opening:
             if not self.up:
                 self._log_in(ask)
+
+    def log_in(self, ask: Ask) -> None:
+        """Have the user mend what cannot be mended without; questions go to ``ask``, on this
+        thread.
+
+        Of several who wait only the first is asked: for the others it is up again then. If the
+        network is gone as well, nobody is asked, and it is tried again by ourselves from here on.
+
+        Raises:
+            SshError: the user could not or would not; it stays as it is.
+        """
+        with self._opening:
+            if self.up or not self.hopeless:
+                return
+            try:
+                self._log_in(ask)
+            except SshError as error:
+                self.reason = error.reason
+                if error.needs_user:
+                    raise
+                self.hopeless = False
+                self._heal_later()
 
     def kernels(self) -> list[far.FarKernel]:
         """Return what has a connection file there, youngest first.
@@ -189,6 +208,9 @@ class Tunnel:
         log.info("= %s: %s", self, self.reason)
         if login.pid is not None:
             self._watcher.forget(login.pid)
+        self._heal_later()
+
+    def _heal_later(self) -> None:
         threading.Thread(target=self._heal, name=f"kernel_magics {self}", daemon=True).start()
 
     def _heal(self) -> None:
@@ -200,7 +222,7 @@ class Tunnel:
             except SshError as error:
                 self.reason = error.reason
                 log.info("= %s: %s", self, self.reason)
-                if any(words in self.reason for words in HOPELESS):
+                if error.needs_user:
                     self.hopeless = True
                     return
                 pause = min(2 * pause, LONGEST_RETRY)

@@ -13,6 +13,7 @@ from IPython.display import display
 from traitlets import Integer
 
 from .arguments import assignment, parse, split_kernel, usage
+from .progress import Progress
 
 if TYPE_CHECKING:  # the rest is loaded with the first kernel: loading the extension has to be quick
     from .session import LocalSession
@@ -153,10 +154,15 @@ class KernelMagics(Magics):
             %kernel_attach ssh://gpubox/6759
         """
         args = parse(self.kernel_attach, line)
-        kernel = self._pool.attach(
-            args.what, args.name, insecure=args.insecure, ask=self._session.asker()
-        )
-        self._session.say("attached", kernel)
+        session = self._session
+        with Progress() as progress:
+            kernel = self._pool.attach(
+                *(args.what, args.name),
+                insecure=args.insecure,
+                ask=session.asker(progress=progress),
+                step=progress.step,
+            )
+        session.say("attached", kernel)
 
     @magic_arguments()
     @argument("--sshkey", metavar="FILE", help="a private key; otherwise as ssh is configured")
@@ -186,15 +192,24 @@ class KernelMagics(Magics):
         args = parse(self.kernel_tunnel, line)
         if args.list == (args.kernel is not None):
             raise UsageError("which kernel there? Name one, or let --list show them")
-        ask = self._session.asker()
+        with Progress() as progress:
+            ask, step = self._session.asker(progress=progress), progress.step
+            if args.list:
+                with self._pool.login(args.host, key=args.sshkey, ask=ask, step=step) as tunnel:
+                    step(f"looking at what runs on {args.host}")
+                    found = tunnel.kernels()
+            else:
+                kernel = self._pool.tunnel(
+                    *(args.host, args.kernel, args.name),
+                    key=args.sshkey,
+                    tcp=args.tcp,
+                    ask=ask,
+                    step=step,
+                )
         if args.list:
-            with self._pool.login(args.host, key=args.sshkey, ask=ask) as tunnel:
-                display(view.far_table(tunnel.kernels(), args.host))
-            return
-        kernel = self._pool.tunnel(
-            args.host, args.kernel, args.name, key=args.sshkey, tcp=args.tcp, ask=ask
-        )
-        self._session.say("attached", kernel)
+            display(view.far_table(found, args.host))
+        else:
+            self._session.say("attached", kernel)
 
     @magic_arguments()
     @argument("--name", help="what to call it; otherwise the kernelspec's name")

@@ -148,6 +148,7 @@ class RemoteMagics(Magics):
                 sink=sink,
                 show=show,
                 ask=session.asker(kernel.name),
+                login=session.asker() if kernel.way is not None else None,
                 timeout=args.timeout,
                 **options,
             )

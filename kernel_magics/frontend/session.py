@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..kernels.kernel import Kernel
     from ..kernels.pool import KernelPool
     from .output import LocalIOPub
+    from .progress import Progress
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,9 @@ class LocalSession:
         before = local.get_parent("shell").get("metadata", {}).get("km_via")
         return [*(before if isinstance(before, list) else []), own.fingerprint]
 
-    def asker(self, name: str = "ssh") -> Ask | None:
+    def asker(self, name: str = "ssh", *, progress: Progress | None = None) -> Ask | None:
         """Return what asks this session's user in somebody's name; None when the front end takes
-        no input."""
+        no input. ``progress`` keeps silent meanwhile."""
         local = getattr(self.shell, "kernel", None)
         if local is not None and not getattr(local, "_allow_stdin", False):
             return None
@@ -56,7 +57,8 @@ class LocalSession:
         def ask(prompt: str, password: bool) -> str:
             prompt = safe(prompt) if local is None else sendable(prompt)
             question = f"[{name}] {prompt}"
-            return getpass.getpass(question) if password else builtins.input(question)
+            with contextlib.nullcontext() if progress is None else progress.pause():
+                return getpass.getpass(question) if password else builtins.input(question)
 
         return ask
 

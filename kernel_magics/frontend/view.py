@@ -27,6 +27,7 @@ GLYPHS = {
     KernelState.BUSY: ("◐", "var(--jp-warn-color1, #b26a00)"),
     KernelState.SILENT: ("◌", "var(--jp-warn-color1, #b26a00)"),
     KernelState.LOST: ("▲", "var(--jp-warn-color1, #b26a00)"),
+    KernelState.AWAY: ("▲", "var(--jp-error-color1, #c62828)"),
     KernelState.DEAD: ("✕", "var(--jp-error-color1, #c62828)"),
     KernelState.DETACHED: ("○", "inherit"),
 }

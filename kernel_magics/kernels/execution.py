@@ -25,6 +25,7 @@ from ..errors import (
     ProtocolError,
     RemoteError,
     ReplyLost,
+    SshError,
     remote_error,
 )
 from ..protocol import execution as protocol
@@ -98,6 +99,11 @@ class _Notice:
 
 
 @dataclass(frozen=True, slots=True)
+class _LogIn:
+    """The way to the kernel needs the user."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Ended:
     finished: protocol.Finished | None
     error: KernelMagicsError | None
@@ -142,12 +148,21 @@ class Controls(Protocol):
     def settle(self, check: protocol.Check, execution: Execution) -> None:
         """Find out, and call :meth:`Execution.settled`."""
 
+    def log_in(self, ask: Ask) -> None:
+        """Have the user open the way to it again, on this thread; SshError if that was in vain."""
+
+    def give_up(self, execution: Execution) -> None:
+        """End the cell, because the way to the kernel stays as it is."""
+
 
 Show = Callable[[Message | str], None]
 """Takes an output message, or a sentence of ours, on the waiting thread."""
 
 Ask = Callable[[str, bool], str]
 """Asks the user for a line: the prompt, and whether it is a password."""
+
+
+_Event = Message | protocol.Prompt | _Notice | _LogIn | _Ended
 
 
 class Execution:
@@ -250,6 +265,7 @@ class Execution:
         *,
         show: Show | None = None,
         ask: Ask | None = None,
+        login: Ask | None = None,
         timeout: float | None = None,
         raise_error: bool = True,
         ctrl_c: CtrlC | None = None,
@@ -257,8 +273,10 @@ class Execution:
         """Wait for the end; show outputs and answer prompts meanwhile. Once, from one thread.
 
         Without ``show`` the outputs are kept in the result. Without ``ask`` a prompt of the kernel
-        gets an end of file. In the main thread, the first Ctrl-C interrupts the kernel and the
-        second gives up waiting; ``ctrl_c`` is for a caller who takes it already.
+        gets an end of file. ``login`` asks the user what ssh wants to know when the way to the
+        kernel broke and cannot be had without; if nobody answers, the cell ends. In the main
+        thread, the first Ctrl-C interrupts the kernel and the second gives up waiting; ``ctrl_c``
+        is for a caller who takes it already.
 
         Raises:
             RemoteError: the code failed there (unless ``raise_error`` is False).
@@ -275,10 +293,10 @@ class Execution:
         deadline = None if timeout is None else self._started + timeout
         try:
             if ctrl_c is not None:
-                event = self._attend(present, ask, deadline, ctrl_c)
+                event = self._attend(present, ask, login, deadline, ctrl_c)
             else:
                 with CtrlC() as own:
-                    event = self._attend(present, ask, deadline, own)
+                    event = self._attend(present, ask, login, deadline, own)
         except ExecutionTimeout as error:
             if self._controls.take_back(self):
                 raise ExecutionTimeout(self.kernel, error.timeout, sent=False) from None
@@ -293,7 +311,12 @@ class Execution:
         return self._result(event, kept, raise_error=raise_error)
 
     def _attend(
-        self, present: Show, ask: Ask | None, deadline: float | None, ctrl_c: CtrlC
+        self,
+        present: Show,
+        ask: Ask | None,
+        login: Ask | None,
+        deadline: float | None,
+        ctrl_c: CtrlC,
     ) -> _Ended:
         ctrl_c.call_first(self.interrupt)
         while True:
@@ -304,6 +327,8 @@ class Execution:
                 present(event)
             elif isinstance(event, _Notice):
                 present(event.text)
+            elif isinstance(event, _LogIn):
+                self._log_in(login, ctrl_c)
             else:
                 self._answer(event, ask, ctrl_c)
 
@@ -355,6 +380,12 @@ class Execution:
     def lost_touch(self) -> None:
         """The connection closed: what the kernel says now may never arrive."""
         self._gap = self.sent
+
+    def needs_login(self, reason: str) -> None:
+        """The way to the kernel broke, and only the user can open it again."""
+        if not self.done:
+            self.notice(f"is out of reach until you log in again ({reason})")
+            self._events.put(_LogIn())
 
     def back_in_touch(self) -> None:
         """The same kernel answers again."""
@@ -446,12 +477,10 @@ class Execution:
 
     # Called on the waiting thread.
 
-    def _next(self, deadline: float | None) -> Message | protocol.Prompt | _Notice | _Ended:
+    def _next(self, deadline: float | None) -> _Event:
         while True:
             try:
-                event: Message | protocol.Prompt | _Notice | _Ended = self._events.get(
-                    timeout=self._until(deadline)
-                )
+                event: _Event = self._events.get(timeout=self._until(deadline))
                 return event
             except queue.Empty:
                 if deadline is not None and time.monotonic() >= deadline:
@@ -487,6 +516,22 @@ class Execution:
             raise
         if not self.done:
             self._controls.answer(value)
+
+    def _log_in(self, ask: Ask | None, ctrl_c: CtrlC) -> None:
+        if ask is None:
+            self._controls.give_up(self)
+            return
+        try:
+            with self._at_prompt(), ctrl_c.raising():
+                if not self.done:
+                    self._controls.log_in(ask)
+        except (SshError, KeyboardInterrupt) as error:
+            # Refused, by a Ctrl-C while ssh was still connecting too; what ssh said is known there.
+            log.info("= %s: not logged in again: %s", self.kernel, error)
+            self._controls.give_up(self)
+        except Exception:
+            self._controls.give_up(self)  # the local front end cannot ask
+            raise
 
     @contextmanager
     def _at_prompt(self) -> Iterator[None]:

@@ -221,6 +221,7 @@ class Kernel:
         sink: Sink | None = None,
         show: Show | None = None,
         ask: Ask | None = None,
+        login: Ask | None = None,
         timeout: float | None = None,
         raise_error: bool = True,
         **options: Any,
@@ -229,7 +230,12 @@ class Kernel:
         with CtrlC() as ctrl_c:  # before it is sent: an interrupt in between must not be lost
             execution = self.submit(code, sink, allow_stdin=ask is not None, **options)
             return execution.wait(
-                show=show, ask=ask, timeout=timeout, raise_error=raise_error, ctrl_c=ctrl_c
+                show=show,
+                ask=ask,
+                login=login,
+                timeout=timeout,
+                raise_error=raise_error,
+                ctrl_c=ctrl_c,
             )
 
     def request(
@@ -326,6 +332,20 @@ class Kernel:
         """Answer the kernel's open prompt."""
         message = self._session.message("input_reply", {"value": value})
         self.reactor.post(partial(self._life.answer, message))
+
+    def log_in(self, ask: Ask) -> None:
+        """Have the user open the way again that broke; part of an execution's life, on the thread
+        that waits for it.
+
+        Raises:
+            SshError: the user could not or would not.
+        """
+        if self.way is not None:
+            self.way.log_in(ask)
+
+    def give_up(self, execution: Execution) -> None:
+        """Nobody opens the way for this cell; part of its life."""
+        self.reactor.post(partial(self._life.give_up, execution))
 
     def signal(self, signum: int) -> None:
         """Send a signal to the process and to those it started.

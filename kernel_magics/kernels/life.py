@@ -85,6 +85,8 @@ class KernelState(Enum):
     SILENT = "silent"
     """Connected, but it has not answered yet; most likely busy with somebody else's cell."""
     LOST = "reconnecting"
+    AWAY = "waiting for a login"
+    """The way to it broke, and cannot be had again without the user."""
     DEAD = "dead"
     DETACHED = "detached"
 
@@ -159,7 +161,13 @@ class Life:
             self.cells.waiting.append(execution)
             self.open(REOPEN_PATIENCE, False)
         elif self._way is not None and not self._way.up:
-            self.cells.fail(execution, self._way_down(may_have_run=False))
+            if not self._way.hopeless:
+                self.cells.fail(execution, self._way_down(may_have_run=False))
+                return
+            self.cells.waiting.append(execution)
+            if self.state is KernelState.AWAY:  # else the link is about to find out
+                execution.needs_login(self._way.reason)
+            self._tick_later()
         elif (refusal := self._listening.refusal(self._reactor.now)) is not None:
             self.cells.fail(execution, refusal)
         elif self.link.state is LinkState.UP:
@@ -168,6 +176,11 @@ class Life:
             self._listening.expect_proof(self._reactor.now)
             self.cells.waiting.append(execution)
             self._tick_later()
+
+    def give_up(self, execution: Execution) -> None:
+        """Nobody opens the way for it."""
+        if not execution.done:
+            self.cells.fail(execution, self._way_down(may_have_run=execution.sent))
 
     def torn(self, execution: Execution) -> None:
         """A signal handler's exception struck while it was sent: part of a message may be out."""
@@ -291,7 +304,7 @@ class Life:
         self.kernel_info = readable(proof.info)
         self.finding = None
         self.down.clear()
-        waited_through_loss = self.state is KernelState.LOST
+        waited_through_loss = self.state in (KernelState.LOST, KernelState.AWAY)
         self.state = KernelState.IDLE if proof.shell_answers else KernelState.BUSY
         self._fences.clear()
         self._status_seen = False
@@ -357,11 +370,18 @@ class Life:
             self._ready.set_exception(KernelDied(self._name, finding.reason, may_have_run=False))
 
     def link_way_lost(self) -> None:
-        """Nobody knows what became of it."""
-        self.state = KernelState.DEAD
+        """Let the cells' users log in, and whoever only connects start anew."""
+        if self._ready.done():
+            assert self._way is not None
+            self.state = KernelState.AWAY
+            for execution in self.cells:
+                execution.needs_login(self._way.reason)
+            return
+        self.link.close()
         self.down.set()
-        self.finding = Finding(Verdict.DIED, "cannot be reached: the way to it is down")
+        self._dead(Finding(Verdict.DIED, "cannot be reached: the way to it is down"))
         self._fail_all(lambda may_have_run: self._way_down(may_have_run=may_have_run))
+        self._ready.set_exception(self._way_down(may_have_run=False))
 
     def link_pong(self) -> None:
         """It lives; that is all a heartbeat says."""
@@ -453,7 +473,7 @@ class Life:
     def _way_down(self, *, may_have_run: bool) -> TunnelDown:
         assert self._way is not None
         again = (
-            f"%kernel_tunnel logs in again, and {self._name} then works again"
+            f"%kernel_tunnel logs in again, and so does the next cell on {self._name} that can ask"
             if self._way.hopeless
             else "it is being opened again"
         )

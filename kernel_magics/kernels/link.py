@@ -51,11 +51,14 @@ class Way(Protocol):
 
     @property
     def hopeless(self) -> bool:
-        """It will not come up again by itself."""
+        """It will not come up again by itself, but by :meth:`log_in`."""
 
     @property
     def reason(self) -> str:
         """Why it is not up."""
+
+    def log_in(self, ask: Callable[[str, bool], str]) -> None:
+        """Have the user open it again, on this thread; see `Tunnel.log_in`."""
 
     def leave(self, info: ConnectionInfo) -> None:
         """The kernel that was reached by this is not used any more."""
@@ -81,7 +84,8 @@ class Owner(Protocol):
         """Nothing answers any more; no further attempt is made."""
 
     def link_way_lost(self) -> None:
-        """The way to it is down for good; no further attempt is made."""
+        """The way to it needs the user. The owner may close the link; if not, ``link_up`` follows
+        once the user has seen to it."""
 
     def link_message(self, channel: Channel, message: Message) -> None:
         """A verified message, proof of the key or not."""
@@ -125,6 +129,7 @@ class Link:
         self._timer: Timer | None = None
         self._deadline: float | None = None
         self._retry = False
+        self._way_told = False  # that the way needs the user
         self._opened_at = 0.0
 
     @property
@@ -139,8 +144,9 @@ class Link:
         """
         self.close()
         self._health.forgive()
-        self._retry = retry
+        self._retry, self._way_told = retry, False
         self._deadline = self._reactor.now + patience
+        self.state = LinkState.CONNECTING
         self._attempt()
 
     def close(self) -> None:
@@ -247,12 +253,12 @@ class Link:
     def _is_over(self) -> bool:
         """Tell the owner once the process, the grace or the caller's patience has ended."""
         if self._way is not None and not self._way.up:
-            if self._way.hopeless:
-                self.close()
-                self._owner.link_way_lost()
-                return True
             self._health.postpone(self._reactor.now)
-            return False
+            told, self._way_told = self._way_told, self._way.hopeless
+            if self._way_told and not told:
+                self._owner.link_way_lost()
+            return self.state is LinkState.DOWN
+        self._way_told = False
         if (status := self._exit_status()) is not None:
             finding: Finding | None = self._health.exited(status)
         else:

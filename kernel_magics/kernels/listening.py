@@ -65,15 +65,21 @@ class Listening:
         """Ask, tell and give up, as time passes; called while there are cells."""
         if self._cells.running is not None and connected:
             self._listen(now)
-        elif self._way is not None and not (self._way.up or self._way_told):
+        elif self._way is not None and not self._way.up:
+            self._look_at_way(self._way, now)
+            return
+        if self._cells.waiting:
+            self._wait_for_proof(now)
+
+    def _look_at_way(self, way: Way, now: float) -> None:
+        self._unproved.expect(now)  # nobody can answer now
+        if not (self._way_told or way.hopeless):  # then more was told
             self._way_told = True
             self._tell(
                 list(self._cells),
-                f"is out of reach: the tunnel to it broke ({self._way.reason}). It is being "
-                "opened again, and this cell goes on there",
+                f"is out of reach: the tunnel to it broke ({way.reason}). It is being opened "
+                "again, and this cell goes on there",
             )
-        if self._cells.waiting:
-            self._wait_for_proof(now)
 
     def _listen(self, now: float) -> None:
         running = self._cells.sent

@@ -121,6 +121,7 @@ class KernelPool:
         *,
         insecure: bool = False,
         ask: Ask | None = None,
+        step: Callable[[str], None] = lambda text: None,
     ) -> Kernel:
         """Attach a kernel that runs already.
 
@@ -142,7 +143,7 @@ class KernelPool:
         wanted = os.fspath(what)
         if wanted.startswith(SSH):
             host, _, fragment = wanted.removeprefix(SSH).partition("/")
-            return self.tunnel(host, fragment, name, ask=ask)
+            return self.tunnel(host, fragment, name, ask=ask, step=step)
         info = find(wanted)
         own: ConnectionInfo | None = None
         with contextlib.suppress(ConnectionFileError):  # ours is not what was asked for
@@ -184,13 +185,15 @@ class KernelPool:
         key: str | None = None,
         tcp: bool = False,
         ask: Ask | None = None,
+        step: Callable[[str], None] = lambda text: None,
     ) -> Kernel:
         """Attach a kernel of another machine over ssh; ``host`` is ``[USER@]HOST[:PORT]``.
 
         ``what`` is a connection file: one that is here, or what :func:`~kernel_magics.connect.find`
         would take, among the files there. ``key`` is a private key's file. ``tcp`` makes the local
         ends TCP ports, which every user of this machine can connect to. What ssh asks is asked by
-        ``ask``, on this thread; without it, ssh fails where it would ask.
+        ``ask``, on this thread; without it, ssh fails where it would ask. ``step`` is told what is
+        done now, on this thread too.
 
         Raises:
             SshError: the login failed or broke; with ssh's own last words.
@@ -200,9 +203,10 @@ class KernelPool:
         from .kernel import Kernel
 
         self._leave_parent()
-        with self.login(host, key=key, ask=ask) as tunnel:
+        with self.login(host, key=key, ask=ask, step=step) as tunnel:
             here = Path(what).expanduser()
             is_here = what.endswith(".json") and here.is_file()
+            step(f"looking for {what} on {host}")
             far = ConnectionInfo.from_file(here) if is_here else tunnel.find(what)
             for kernel in self:
                 if kernel.info.key == far.key:
@@ -211,12 +215,14 @@ class KernelPool:
                     self.last = kernel
                     return kernel
             self._free_name(name or far.name)  # so that a bad one costs no forwards
+            step(f"opening the way to {far.name}")
             local = tunnel.add(far, tcp=tcp)
             try:
                 with self._lock:
                     name = self._free_name(name or far.name)
                     kernel = Kernel(name, self._io(), local, way=tunnel, forget=self._drop)
                     self._kernels[kernel.name] = kernel
+                step(f"waiting for {far.name} to answer")
                 try:
                     kernel.connect()
                 except BaseException:
@@ -232,7 +238,12 @@ class KernelPool:
 
     @contextlib.contextmanager
     def login(
-        self, host: str, *, key: str | None = None, ask: Ask | None = None
+        self,
+        host: str,
+        *,
+        key: str | None = None,
+        ask: Ask | None = None,
+        step: Callable[[str], None] = lambda text: None,
     ) -> Iterator[Tunnel]:
         """The login to a host, opened if there is none that stands; what no kernel uses afterwards
         is closed.
@@ -252,6 +263,7 @@ class KernelPool:
                 self._tunnels[destination] = tunnel
             tunnel.held += 1
         try:
+            step(f"connecting to {host}")
             tunnel.open(ask)
             yield tunnel
         finally:

@@ -10,7 +10,9 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Generator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -18,8 +20,9 @@ import pytest
 
 from kernel_magics.connect import askpass
 from kernel_magics.connect.ssh import Destination, Login
-from kernel_magics.errors import SshError
-from tests.support import parts
+from kernel_magics.errors import LoginRefused, SshError
+from tests.support import logins, parts
+from tests.support.logins import KINDS, PASSWORD, Asking, Kind
 from tests.support.sandbox import Sandbox
 from tests.support.sshd import HOST, SshServer, make_it_ask, ssh_server
 from tests.support.waiting import PATIENCE, wait_until
@@ -321,7 +324,7 @@ def test_what_users_have_in_their_configuration_does_no_harm(
 class Asked:
     """A user who answers from a list, and is asked once more than that never."""
 
-    def __init__(self, *answers: str | type[BaseException]) -> None:
+    def __init__(self, *answers: str | type[BaseException] | BaseException) -> None:
         self.answers = list(answers)
         self.questions: list[tuple[str, bool]] = []
 
@@ -342,6 +345,24 @@ def asking(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Generator[SshSe
         monkeypatch.setenv("PATH", f"{server.bin}{os.pathsep}{os.environ['PATH']}")
         monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
         yield server
+
+
+LoginThatAsks = Callable[[Kind], Asking]
+
+
+@pytest.fixture
+def login_that_asks(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, closing: ExitStack
+) -> LoginThatAsks:
+    """Run a server that asks, and let our ssh know it."""
+
+    def run(kind: Kind) -> Asking:
+        way = closing.enter_context(logins.asking(kind, sandbox.root / "sshd"))
+        monkeypatch.setenv("PATH", f"{way.server.bin}{os.pathsep}{os.environ['PATH']}")
+        monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+        return way
+
+    return run
 
 
 def test_host_key_and_passphrase_are_asked_for(asking: SshServer, login: MakeLogin) -> None:
@@ -367,16 +388,104 @@ def test_a_refused_host_key_is_the_end(asking: SshServer, login: MakeLogin) -> N
         login().open(Asked("no"))
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, EOFError])
-def test_who_is_interrupted_at_a_question_leaves_nothing(
-    asking: SshServer, login: MakeLogin, error: type[BaseException]
+@pytest.mark.parametrize("refusal", [KeyboardInterrupt, EOFError, ""])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "host key"])
+@pytest.mark.parametrize("answered", [0, 1])
+def test_a_refused_question_ends_ssh_and_no_empty_secret_is_sent(
+    login_that_asks: LoginThatAsks,
+    login: MakeLogin,
+    kind: Kind,
+    refusal: type[BaseException] | str,
+    answered: int,
 ) -> None:
+    way = login_that_asks(kind)
+    if answered >= len(way.questions):
+        answered, way.questions = 1, [*way.questions, way.questions[-1]]  # a wrong one first
     here = login()
-    with pytest.raises(error):
-        here.open(Asked("yes", error))
+    user = Asked(*["wrong" if kind in ("password", "passphrase") else PASSWORD] * answered, refusal)
+    with pytest.raises(LoginRefused, match="was not answered, so nothing was sent") as caught:
+        here.open(user)
+    assert way.questions[answered].text.strip() in caught.value.question
+    assert caught.value.needs_user
     assert not here.alive
-    log = asking.process.output
-    assert "Failed" not in log  # no empty answer was sent as a password
+    assert ssh_processes() == []
+    assert PASSWORD not in locals_of_ours(caught.value)
+    assert len(way.failures()) == (1 if kind == "password" and answered else 0), way.log
+
+
+def locals_of_ours(error: BaseException) -> str:
+    """What a report of the error could tell that also shows the variables of our frames."""
+    report = traceback.TracebackException.from_exception(error, capture_locals=True)
+    ours = Path(askpass.__file__).parent
+    return repr([each.locals for each in report.stack if Path(each.filename).parent == ours])
+
+
+def ssh_processes() -> list[psutil.Process]:
+    return [each for each in psutil.Process().children(recursive=True) if each.name() == "ssh"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_question_is_asked_and_a_wrong_answer_is_asked_again(
+    login_that_asks: LoginThatAsks, login: MakeLogin, kind: Kind
+) -> None:
+    way = login_that_asks(kind)
+    first, *others = way.questions
+    user = Asked("wrong" if first.secret else "perhaps", *[each.answer for each in way.questions])
+    here = login()
+    here.open(user)
+    (_, wrong_secret), *asked = user.questions
+    assert wrong_secret == first.secret
+    again = "Please type 'yes'" if kind == "host key" else first.text
+    for (text, secret), expected in zip(
+        asked, [again, *[each.text for each in others]], strict=True
+    ):
+        assert text.startswith(expected)
+        assert secret == first.secret
+    assert here.run("printf 'km\\tfine\\n'", timeout=PATIENCE) == [["fine"]]
+    here.close()
+    assert len(way.failures()) == (1 if kind in ("password", "codes", "jump") else 0), way.log
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_anybody_to_ask_no_login_is_tried(
+    login_that_asks: LoginThatAsks, login: MakeLogin, kind: Kind
+) -> None:
+    way = login_that_asks(kind)
+    words = {
+        "host key": "Host key verification failed",
+        "jump": 'it asks "' + way.questions[0].text.strip() + '", and nobody can be asked here',
+    }
+    began = time.monotonic()
+    with pytest.raises(SshError, match=words.get(kind, "Permission denied")) as caught:
+        login().open(None)
+    assert time.monotonic() - began < 5.0
+    assert caught.value.needs_user
+    assert ssh_processes() == []
+    assert way.failures() == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_front_end_that_breaks_at_a_question_is_a_refusal_too(
+    login_that_asks: LoginThatAsks, login: MakeLogin, kind: Kind
+) -> None:
+    way = login_that_asks(kind)
+    with pytest.raises(RuntimeError, match="no front end"):
+        login().open(Asked(RuntimeError("no front end")))
+    assert ssh_processes() == []
+    assert way.failures() == []
+
+
+def test_only_a_server_that_waits_for_enter_gets_an_empty_answer() -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        texts = {
+            "(me@host) Open https://host/login in a browser and press Enter: ": True,
+            "(me@host) Password: ": False,
+            "me@host's password: ": False,
+            "Enter passphrase for key 'press enter': ": False,
+        }
+        for text, may_be in texts.items():
+            assert askpass.Question(text, here).may_be_empty is may_be
 
 
 def test_without_anybody_to_ask_it_fails_at_once(asking: SshServer, login: MakeLogin) -> None:

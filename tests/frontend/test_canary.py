@@ -10,10 +10,12 @@ from __future__ import annotations
 import base64
 import html
 import json
+import os
 import pickle
+import shutil
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import nbformat
@@ -22,10 +24,13 @@ import pytest
 
 from kernel_magics.errors import KernelMagicsError
 from kernel_magics.kernels.pool import KernelPool
+from tests.support import logins
 from tests.support.connection import write_info
 from tests.support.hosts import KernelHost, TerminalHost, run_notebook
 from tests.support.kernels import HandKernel, Kind
 from tests.support.sandbox import MARK, Sandbox
+from tests.support.sshd import HOST
+from tests.support.waiting import wait_until
 
 StartHand = Callable[..., HandKernel]
 
@@ -52,6 +57,10 @@ class Canaries:
         for name in SECRETS:
             if (secret := info.get(name)) is not None:
                 self._pieces[f"{owner}'s {name}"] = pieces_of(str(secret))
+
+    def add_text(self, name: str, text: str) -> None:
+        """Look for that from now on, in whole or in part."""
+        self._pieces[name] = pieces_of(text)
 
     def learn(self) -> None:
         """Look for the secrets of all connection files that there are now."""
@@ -324,6 +333,60 @@ def test_in_a_saved_notebook_keys_are_nowhere(hand_kernel: StartHand, sandbox: S
     assert "ZeroDivisionError" in text
     assert "KernelDied" in text
     assert "kernel_magics" in (sandbox.work / "debug.log").read_text()
+
+
+# What is typed for ssh.
+
+
+@pytest.mark.parametrize("kind", ["codes", "jump"])
+def test_what_is_typed_for_ssh_is_nowhere(
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    closing: ExitStack,
+    kernel_host: Callable[..., KernelHost],
+    shared_kernel: HandKernel,
+    kind: logins.Kind,
+) -> None:
+    way = closing.enter_context(logins.asking(kind, sandbox.root / "sshd"))
+    shutil.copy(shared_kernel.connection_file, way.server.runtime / "kernel-far6759.json")
+    monkeypatch.setenv("PATH", f"{way.server.bin}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    host, canaries, received = kernel_host(), Canaries(sandbox), sandbox.work / "received"
+    for secret in logins.SECRETS:
+        canaries.add_text(secret, secret)
+    seen: list[str] = []
+    typed = 0
+
+    def answer(text: str, hidden: bool) -> str:
+        nonlocal typed
+        seen.extend(canaries.seen())  # of the answer before, while ssh still runs
+        typed += 1
+        (right,) = [each.answer for each in way.questions if f"[ssh] {each.text}" in text]
+        return right
+
+    def type_in(cell: str) -> None:
+        run = host.run(cell, on_input=answer)
+        with received.open("a") as file:
+            file.write(repr([run.messages, run.reply_message, host.strays]))
+        seen.extend(canaries.seen())
+
+    login = f"%kernel_tunnel {HOST} 6759 --name far"
+    for cell in (*SETUP, login, "%%remote far\nprint('fine')", "%xmode Verbose", "%kernels"):
+        type_in(cell)
+    way.servers[0].cut()
+    waiting = "[each.state.value for each in km.pool]"
+    wait_until(lambda: "waiting for a login" in str(host.run(waiting).result), what="it is needed")
+    for cell in ("%%remote far\nprint('fine')", "%history", "print(In, Out)", "%tb"):
+        type_in(cell)
+    host.run("%unload_ext kernel_magics").ok()
+    assert typed == 4
+    assert seen == []
+    assert canaries.seen() == []
+    assert received.read_text().count("fine\\n") >= 2
+    assert "kernel_magics" in (sandbox.work / "debug.log").read_text()
+    # And it would have been seen.
+    received.write_text(logins.PASSWORD)
+    assert canaries.seen() != []
 
 
 # The library.

@@ -24,6 +24,10 @@ GRACE = 2.0
 PERMANENT_THREADS: dict[str, str] = {}
 """Threads that one test may start for all that follow: the beginning of the name, and why."""
 
+BROWSERS = ("chromium", "chrome", "headless_shell")
+"""Their helpers come and go with what a page does, and late on a busy machine; they end with the
+browser, which belongs to a whole module."""
+
 PROC = Path("/proc")
 
 
@@ -91,8 +95,17 @@ class Snapshot:
         return [
             pid
             for pid in sorted(_all_processes() - self.processes)
-            if _descends(pid) or _marked(pid, self.sandbox)
+            if (_descends(pid) or _marked(pid, self.sandbox)) and not self._helps_browser(pid)
         ]
+
+    def _helps_browser(self, pid: int) -> bool:
+        """Whether it belongs to a browser that was there before."""
+        with suppress(psutil.Error):
+            return any(
+                parent.pid in self.processes and parent.name() in BROWSERS
+                for parent in psutil.Process(pid).parents()
+            )
+        return False
 
 
 def _all_processes() -> set[int]:

@@ -34,6 +34,23 @@ def sshd() -> str | None:
 
 
 @cache
+def accounts() -> bool:
+    """Whether an ssh server can be run here that knows passwords of ours, and nobody else does."""
+    return (
+        os.geteuid() == 0
+        and sshd() is not None
+        and all(shutil.which(name) is not None for name in ("ssh", "openssl", "unshare"))
+        and Path("/etc/pam.d/sshd").is_file()
+        and subprocess.run(
+            ["unshare", "-m", "mount", "--bind", "/etc/pam.d", "/etc/pam.d"],
+            capture_output=True,
+            check=False,
+        ).returncode
+        == 0
+    )
+
+
+@cache
 def irkernel() -> bool:
     """Whether R is here and has IRkernel; only R itself knows where its packages are."""
     program = shutil.which("R")
@@ -95,6 +112,11 @@ PARTS: dict[str, tuple[Callable[[], bool], str]] = {
     "sshd": (
         lambda: sshd() is not None and shutil.which("ssh") is not None,
         "apt-get install -y --no-install-recommends openssh-server",
+    ),
+    "accounts": (
+        accounts,
+        "apt-get install -y --no-install-recommends openssh-server openssl util-linux (and be root,"
+        " with the right to mount)",
     ),
     "netns": (
         lambda: shutil.which("ip") is not None and os.geteuid() == 0,

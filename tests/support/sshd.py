@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import os
 import shutil
 import socket
@@ -47,6 +48,12 @@ class SshServer:
     @property
     def key(self) -> Path:
         return self.folder / "user"
+
+    @property
+    def log(self) -> str:
+        """What the server has said, once all logins are over; each failed one is in it."""
+        wait_until(lambda: self.sessions() == [], what="the logins are over")
+        return self.process.output
 
     def sessions(self) -> list[psutil.Process]:
         """The server's processes of one login each."""
@@ -105,6 +112,55 @@ def network() -> Generator[Network]:
         ip("netns", "del", network.name)
 
 
+@dataclass(frozen=True)
+class Secrets:
+    """What this user has to type to log in: a password, or with a code both, as PAM asks for them.
+
+    Nothing of the machine is changed: the server sees an /etc/shadow and a PAM stack of its own."""
+
+    password: str
+    code: str | None = None
+
+    @property
+    def lines(self) -> list[str]:
+        """For the server's configuration; of an option the first line counts."""
+        method = "password" if self.code is None else "keyboard-interactive"
+        ways = [
+            f"{name} yes" for name in ("PasswordAuthentication", "KbdInteractiveAuthentication")
+        ]
+        pam = f"UsePAM {'no' if self.code is None else 'yes'}"
+        return [*ways, pam, f"AuthenticationMethods {method}", "PermitRootLogin yes"]
+
+    def prefix(self, folder: Path) -> list[str]:
+        """Write the files; return what runs the server where they are in force."""
+        hashed = subprocess.run(
+            ["openssl", "passwd", "-6", "-stdin"],
+            input=self.password,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        shadow, stack, check = folder / "shadow", folder / "pam", folder / "check"
+        shadow.write_text(f"{getpass.getuser()}:{hashed}:19000:0:99999:7:::\n")
+        shadow.chmod(0o600)
+        # pam_ftp is there on every Debian, and asks a question of its own.
+        stack.write_text(
+            "auth requisite pam_unix.so nodelay\n"
+            "auth [default=ignore] pam_ftp.so\n"
+            f"auth required pam_exec.so expose_authtok quiet {check}\n"
+            "account required pam_permit.so\n"
+            "session required pam_permit.so\n"
+        )
+        digest = hashlib.sha256((self.code or "").encode()).hexdigest()
+        check.write_text(
+            f'#!/bin/sh\nread -r code\n[ "$(printf %s "$code" | sha256sum)" = "{digest}  -" ]\n'
+        )
+        check.chmod(0o700)
+        mounts = 'mount --bind "$1" /etc/shadow && mount --bind "$2" /etc/pam.d/sshd'
+        script = f'{mounts} && shift 2 && exec "$@"'
+        return ["unshare", "-m", "sh", "-c", script, "sh", str(shadow), str(stack)]
+
+
 @contextmanager
 def ssh_server(
     folder: Path,
@@ -112,9 +168,10 @@ def ssh_server(
     server: Sequence[str] = (),
     client: Sequence[str] = (),
     where: Network | None = None,
+    secrets: Secrets | None = None,
 ) -> Generator[SshServer]:
     """Run one, here or at the end of a cable; ``server`` and ``client`` are more lines of their
-    configurations."""
+    configurations. With ``secrets`` it takes these, and no key."""
     address = "127.0.0.1" if where is None else where.address
     folder.mkdir(mode=0o700)
     for name in ("host", "user"):
@@ -129,10 +186,11 @@ def ssh_server(
     (folder / "far").mkdir(mode=0o700)
     shutil.copy(folder / "user.pub", folder / "authorized")
     lines = [
+        *([] if secrets is None else secrets.lines),
         *[f"Port {port}", f"ListenAddress {address}", f"HostKey {folder / 'host'}"],
         *[f"AuthorizedKeysFile {folder / 'authorized'}", "PidFile none", "StrictModes no"],
         *["UsePAM no", "PasswordAuthentication no", "PermitRootLogin prohibit-password"],
-        *[f"SetEnv JUPYTER_RUNTIME_DIR={folder / 'far'}", *server],
+        *["LogLevel VERBOSE", f"SetEnv JUPYTER_RUNTIME_DIR={folder / 'far'}", *server],
     ]
     (folder / "server").write_text("\n".join(lines) + "\n")
     host_key = (folder / "host.pub").read_text().split()[:2]
@@ -155,6 +213,7 @@ def ssh_server(
     assert found is not None
     argv = [
         *([] if where is None else where.prefix),
+        *([] if secrets is None else secrets.prefix(folder)),
         found,
         "-D",
         "-e",
@@ -166,9 +225,10 @@ def ssh_server(
         yield SshServer(folder, port, process)
 
 
-def make_it_ask(server: SshServer, passphrase: str) -> None:
+def make_it_ask(server: SshServer, passphrase: str, *, host_key: bool = True) -> None:
     """Let the server's host key be unknown, and the user's key have a passphrase."""
-    (server.folder / "known").write_text("")
+    if host_key:
+        (server.folder / "known").write_text("")
     command = ["ssh-keygen", "-q", "-p", "-P", "", "-N", passphrase, "-f", str(server.key)]
     subprocess.run(command, check=True)
 
