@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..connect.info import ConnectionInfo
-from ..connect.launch import OwnedKernel
+from ..connect.launch import Owned
 from ..errors import (
     Aborted,
     Closed,
@@ -121,7 +121,7 @@ class Kernel:
         name: str,
         reactor: Reactor,
         info: ConnectionInfo,
-        owned: OwnedKernel | None = None,
+        owned: Owned | None = None,
         way: Way | None = None,
         forget: Callable[[Kernel], None] = lambda _: None,
     ) -> None:
@@ -620,7 +620,8 @@ class Kernel:
     def link_gone(self, finding: Finding) -> None:
         """It is dead: everything that was asked of it ends now."""
         if self.owned is not None and self.kernel_info:
-            again = f"{finding.reason} (%kernel_restart {self.name} starts it anew)"
+            why = self.owned.why_ended() or finding.reason
+            again = f"{why} (%kernel_restart {self.name} starts it anew)"
             finding = Finding(finding.verdict, again)
         self._dead(finding)
         self._down.set()
@@ -670,7 +671,7 @@ class Kernel:
         if self._ready.done():
             self._ready = Future()
 
-    def _begin_restart(self, owned: OwnedKernel, now: bool) -> Future[None]:
+    def _begin_restart(self, owned: Owned, now: bool) -> Future[None]:
         self._ensure_held()
         self._suspend(KernelRestarted, "was restarted from here")
         self._restart = restart = owned.restart(now=now)
@@ -682,7 +683,7 @@ class Kernel:
         restart.add_done_callback(done)
         return self._ready
 
-    def _restarted(self, owned: OwnedKernel, restart: Future[None]) -> None:
+    def _restarted(self, owned: Owned, restart: Future[None]) -> None:
         """The new process is made, or could not be; unless something else came meanwhile."""
         if self._restart is not restart or self._state is KernelState.DETACHED:
             return
