@@ -28,6 +28,7 @@ from ..errors import (
     sendable,
 )
 from .output import LocalIOPub, choose
+from .patience import Patience
 from .terminal import one_line, safe
 
 if TYPE_CHECKING:  # the rest is loaded with the first kernel: loading the extension has to be quick
@@ -311,8 +312,12 @@ class KernelMagics(Magics):
         "--env", metavar="K=V", action="append", default=[], help="one more environment variable"
     )
     @argument("--keep", action="store_true", help="let it run on when this session ends")
+    @argument("--sshkey", metavar="FILE", help="a private key for ssh://; otherwise as configured")
     @argument(
-        "spec", nargs="?", default="python3", help="a kernelspec, as `jupyter kernelspec list`"
+        "spec",
+        nargs="?",
+        default="python3",
+        help="a kernelspec, as `jupyter kernelspec list`; there: ssh://[USER@]HOST[:PORT]/SPEC",
     )
     @line_magic
     @_usage
@@ -323,6 +328,10 @@ class KernelMagics(Magics):
 
             %kernel_start python3 --name gpu
             %kernel_start --python ~/envs/torch --cwd /data --env CUDA_VISIBLE_DEVICES=1
+            %kernel_start ssh://gpubox/python3 --name far --keep
+
+        On another machine it needs ssh, a POSIX shell and Jupyter kernels. One that is not kept
+        ends there with the login that holds it, also when the network breaks.
         """
         from ..connect.launch import LaunchOptions
 
@@ -330,7 +339,8 @@ class KernelMagics(Magics):
         options = LaunchOptions(
             args.spec, args.python, args.cwd, dict(map(_assignment, args.env)), args.keep
         )
-        kernel = self._pool.start(options, args.name)
+        with Patience(f"still starting {options.label}", self._asker()) as patience:
+            kernel = self._pool.start(options, args.name, key=args.sshkey, ask=patience.ask)
         self._say("started", kernel)
 
     @magic_arguments()
