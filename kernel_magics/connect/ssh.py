@@ -342,23 +342,28 @@ class Login:
     ) -> str:
         program = shutil.which("ssh") or "ssh"
         call: Sequence[str] = [program, "-F", os.devnull, "-S", self._control, *arguments]
-        try:
-            done = subprocess.run(
-                [*call, "--", NOWHERE, *([] if command is None else [command])],
-                input=script.encode(),
-                capture_output=True,
-                timeout=timeout,
-                start_new_session=True,
-            )
-        except subprocess.TimeoutExpired:
-            raise SshError(str(self.destination), f"no answer within {timeout:g} s") from None
-        if done.returncode == 255 or (done.returncode and command is None):
-            words = _printable(done.stderr)
+        with subprocess.Popen(
+            [*call, "--", NOWHERE, *([] if command is None else [command])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        ) as child:
+            try:
+                said, complaints = child.communicate(script.encode(), timeout)
+            except subprocess.TimeoutExpired:
+                raise SshError(str(self.destination), f"no answer within {timeout:g} s") from None
+            finally:
+                # Not by `subprocess.run`: interrupted, it leaves a zombie.
+                child.kill()
+                child.wait()
+        if child.returncode == 255 or (child.returncode and command is None):
+            words = _printable(complaints)
             if any(REFUSED in each for each in words):
                 raise SshError(str(self.destination), NO_MORE_SESSIONS)
             self._words.extend(words)
             raise SshError(str(self.destination), self.last_words)
-        return done.stdout.decode("utf-8", "replace")
+        return said.decode("utf-8", "replace")
 
 
 def _printable(said: bytes) -> list[str]:
