@@ -42,9 +42,12 @@ def start(
     cwd: str | None = None,
     env: Mapping[str, str] | None = None,
     keep: bool = False,
+    key: str | None = None,
+    ask: Ask | None = None,
 ) -> Kernel:
-    """Start a kernel; see :class:`LaunchOptions` and :meth:`KernelPool.start`."""
+    """Start a kernel, here or at ``ssh://HOST/SPEC``; see :class:`LaunchOptions` and
+    :meth:`KernelPool.start`."""
     from .connect.launch import LaunchOptions
 
     options = LaunchOptions(spec=spec, python=python, cwd=cwd, env=env or {}, keep=keep)
-    return pool.start(options, name)
+    return pool.start(options, name, key=key, ask=ask)

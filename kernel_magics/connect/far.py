@@ -19,18 +19,19 @@ from .ssh import Login
 LIST_TIMEOUT = 30.0
 """Seconds for the far shell; 0.2 are usual."""
 
-LIST = f"""
-d=$JUPYTER_RUNTIME_DIR
-if [ -z "$d" ]; then
-    b=$JUPYTER_DATA_DIR
-    if [ -z "$b" ]; then
-        case $(uname) in
-        Darwin) b=$HOME/Library/Jupyter ;;
-        *) b=${{XDG_DATA_HOME:-$HOME/.local/share}}/jupyter ;;
-        esac
-    fi
-    d=$b/runtime
+FOLDERS = """
+b=$JUPYTER_DATA_DIR
+if [ -z "$b" ]; then
+    case $(uname) in
+    Darwin) b=$HOME/Library/Jupyter ;;
+    *) b=${XDG_DATA_HOME:-$HOME/.local/share}/jupyter ;;
+    esac
 fi
+d=${JUPYTER_RUNTIME_DIR:-$b/runtime}
+"""
+"""The data directory in ``b``, the runtime directory in ``d``."""
+
+LIST = f"""{FOLDERS}
 printf 'km\\tfolder\\t%s\\n' "$d"
 show() {{
     t=$(date -r "$1" +%s 2>/dev/null || stat -f %m "$1" 2>/dev/null || echo 0)

@@ -16,11 +16,11 @@ import sys
 import tempfile
 import threading
 import uuid
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..errors import KernelMagicsError, LaunchError
 from ..wire.zmq import asyncio_context
@@ -50,9 +50,11 @@ NOT_INHERITED = ("JPY_PARENT_PID", "JPY_SESSION_NAME", "JPY_INTERRUPT_EVENT", "I
 class LaunchOptions:
     """What to start and how.
 
-    ``spec`` names a kernelspec; ``python`` is the interpreter of an environment that has ipykernel
-    but no kernelspec, and then ``spec`` is ignored. ``cwd`` None means this process's. ``env`` is
-    added to this process's environment. ``keep`` lets the kernel outlive us."""
+    ``spec`` names a kernelspec, with ``ssh://HOST/`` before it one on another machine, where all
+    the rest is meant as well; ``python`` is the interpreter of an environment that has ipykernel
+    but no kernelspec, and then ``spec`` is ignored. ``cwd`` None means this process's, there the
+    home folder. ``env`` is added to this process's environment, there to the login's.
+    ``keep`` lets the kernel outlive us."""
 
     spec: str = "python3"
     python: str | None = None
@@ -109,6 +111,42 @@ class Lifecycle:
         self.watcher.close()
 
 
+class Owned(Protocol):
+    """A process of ours, wherever it runs: what a kernel does with it."""
+
+    @property
+    def options(self) -> LaunchOptions:
+        """How it was started."""
+
+    @property
+    def pid(self) -> int | None:
+        """Its number on its own machine; None before the start."""
+
+    def exit_status(self) -> int | None:
+        """How it ended, as `subprocess.Popen.returncode`; None while it lives. Never waits."""
+
+    def why_ended(self) -> str:
+        """Why, where its exit status would not say it; else empty."""
+
+    def restart(self, *, now: bool = False) -> Future[None]:
+        """Begin to end it and to start another; the future may raise LaunchError."""
+
+    def shutdown(self, *, now: bool = False) -> None:
+        """End it and remove its files."""
+
+    def release(self) -> None:
+        """Let it live on without us."""
+
+    def interrupt(self) -> bool:
+        """Signal it; False if an ``interrupt_request`` has to be sent. Never waits."""
+
+    def signal(self, signum: int) -> None:
+        """Send it a signal."""
+
+    def is_stopped(self) -> bool:
+        """Whether it is stopped; False where that is unknown. Never waits."""
+
+
 class OwnedKernel:
     """One process of ours. :meth:`start` it once; then signal, restart, shut down.
 
@@ -148,6 +186,10 @@ class OwnedKernel:
         lives."""
         process = self._process
         return None if process is None else process.poll()
+
+    def why_ended(self) -> str:
+        """Return nothing: the exit status says it all."""
+        return ""
 
     def start(self) -> ConnectionInfo:
         """Launch the process and return where it will listen; it does not yet when this returns.
@@ -333,7 +375,7 @@ class OwnedKernel:
         except Exception as error:  # a kernelspec is a file that anybody wrote
             raise LaunchError(options.spec, f"its kernelspec is broken: {error}") from error
         assert spec is not None
-        if _is_python(spec):
+        if is_python(spec.argv):
             # Only this user can open sockets in a private folder, and no port can be lost.
             manager.transport = "ipc"
             manager.ip = str(folder / "k")
@@ -351,10 +393,9 @@ def private_folder() -> Path:
     return Path(folder)
 
 
-def _is_python(spec: KernelSpec) -> bool:
+def is_python(command: Sequence[str]) -> bool:
     """Whether it stands on ipykernel, as far as its command tells: those bind ipc as they bind
     tcp."""
-    command = spec.argv
     return (
         len(command) > 2
         and Path(command[0]).name.startswith("python")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import queue
 import re
+import secrets
 import shutil
 import signal
 import subprocess
@@ -68,6 +69,14 @@ without the methods in brackets."""
 NOWHERE = "km.invalid"
 """The host of calls to the master. If the master is gone, ssh dials the host by itself: one that
 cannot exist."""
+
+REFUSED = "Session open refused by peer"
+"""What a call to the master says before it dials :data:`NOWHERE`."""
+
+NO_MORE_SESSIONS = (
+    "its sshd allows no more sessions in one login (MaxSessions, 10 by default); "
+    "each kernel that is held there takes one, those started with --keep take none"
+)
 
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]*", re.ASCII)
 _HOST = re.compile(
@@ -213,14 +222,42 @@ class Login:
     def run(self, script: str, *, timeout: float) -> list[list[str]]:
         """Run a POSIX shell script there; return the fields of its lines that begin with ``km``.
 
-        Other lines are of the user's own start-up files.
+        What the user's own start-up files print is passed over, whatever it looks like.
 
         Raises:
             SshError: it could not be run.
         """
-        answer = self._mux("-T", command="exec sh -s", script=script, timeout=timeout)
-        lines = (line.split("\t") for line in answer.splitlines())
+        mark = f"km-{secrets.token_hex(8)}"
+        script = f"echo {mark}\n{script}"
+        answer = self._mux("-T", command="echo; exec sh -s", script=script, timeout=timeout)
+        lines = (line.split("\t") for line in answer.partition(mark)[2].splitlines())
         return [fields[1:] for fields in lines if fields[0] == "km"]
+
+    def session(self, script: str) -> subprocess.Popen[bytes]:
+        """Begin a POSIX shell there that reads the script, which may then read its stdin.
+
+        Nothing may be written to that before the script has said something: until then the shell
+        would take it for more of the script. Its stdout and stderr come as one. Who calls this
+        reads them to the end, closes stdin and waits for the process. It ends with the login.
+        """
+        program = shutil.which("ssh") or "ssh"
+        child = subprocess.Popen(
+            [
+                *[program, "-F", os.devnull, "-S", self._control, "-T"],
+                *["--", NOWHERE, "echo; exec sh -s"],
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            bufsize=0,
+            start_new_session=True,
+        )
+        assert child.stdin is not None
+        left = memoryview(script.encode())
+        with suppress(BrokenPipeError):  # it has ended, and its output says why
+            while left:
+                left = left[child.stdin.write(left) :]
+        return child
 
     def close(self) -> None:
         """End the child, now. May be called twice."""
@@ -256,7 +293,8 @@ class Login:
             [
                 *[program, "-T", "-M", "-S", self._control, *words],
                 *[*self.destination.arguments, "--", self.destination.host],
-                f"echo {READY}; exec cat >/dev/null",
+                # On a line of its own, whatever a start-up file has printed.
+                f"echo; echo {READY}; exec cat >/dev/null",
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -330,21 +368,29 @@ class Login:
         timeout: float = MUX_TIMEOUT,
     ) -> str:
         program = shutil.which("ssh") or "ssh"
-        words: Sequence[str] = [program, "-F", os.devnull, "-S", self._control, *arguments]
-        try:
-            done = subprocess.run(
-                [*words, "--", NOWHERE, *([] if command is None else [command])],
-                input=script.encode(),
-                capture_output=True,
-                timeout=timeout,
-                start_new_session=True,
-            )
-        except subprocess.TimeoutExpired:
-            raise SshError(str(self.destination), f"no answer within {timeout:g} s") from None
-        if done.returncode == 255 or (done.returncode and command is None):
-            self._words.extend(_printable(done.stderr))
+        call: Sequence[str] = [program, "-F", os.devnull, "-S", self._control, *arguments]
+        with subprocess.Popen(
+            [*call, "--", NOWHERE, *([] if command is None else [command])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        ) as child:
+            try:
+                said, complaints = child.communicate(script.encode(), timeout)
+            except subprocess.TimeoutExpired:
+                raise SshError(str(self.destination), f"no answer within {timeout:g} s") from None
+            finally:
+                # Not by `subprocess.run`: interrupted, it leaves a zombie.
+                child.kill()
+                child.wait()
+        if child.returncode == 255 or (child.returncode and command is None):
+            words = _printable(complaints)
+            if any(REFUSED in each for each in words):
+                raise SshError(str(self.destination), NO_MORE_SESSIONS)
+            self._words.extend(words)
             raise SshError(str(self.destination), self.last_words)
-        return done.stdout.decode("utf-8", "replace")
+        return said.decode("utf-8", "replace")
 
 
 def _is_hopeless(words: str) -> bool:

@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -59,6 +60,7 @@ class Tunnel:
         self._login: Login | None = None
         self._trying: Login | None = None
         self._ends: dict[int, dict[str, str]] = {}
+        self._far: dict[int, ConnectionInfo] = {}
         self._number = 0
         self._lock = threading.Lock()
         self._opening = threading.Lock()  # by the user or by ourselves, one at a time
@@ -115,6 +117,36 @@ class Tunnel:
         """
         return far.find(wanted, self._standing())
 
+    def far_end(self, local: ConnectionInfo) -> ConnectionInfo | None:
+        """Return what :meth:`add` was given for this; None when it was taken back."""
+        for number, ends in list(self._ends.items()):
+            if _end(local, "shell_port") in ends:
+                return self._far[number]
+        return None
+
+    def run(self, script: str, *, timeout: float) -> list[list[str]]:
+        """See :meth:`Login.run`."""
+        return self._standing().run(script, timeout=timeout)
+
+    def session(self, script: str) -> subprocess.Popen[bytes]:
+        """See :meth:`Login.session`."""
+        return self._standing().session(script)
+
+    def redirect(self, local: ConnectionInfo, info: ConnectionInfo) -> None:
+        """Let what :meth:`add` gave lead to another far kernel.
+
+        Raises:
+            SshError: the forwards were refused.
+        """
+        login = self._standing()
+        for number, ends in list(self._ends.items()):
+            if _end(local, "shell_port") in ends:
+                login.cancel(ends)
+                new = {_end(local, port): _end(info, port) for port in PORTS}
+                login.forward(new)
+                self._ends[number], self._far[number] = new, info
+                return
+
     def add(self, info: ConnectionInfo, *, tcp: bool = False) -> ConnectionInfo:
         """Return where a far kernel is reached from here: private Unix sockets, or TCP ports.
 
@@ -130,7 +162,7 @@ class Tunnel:
         local = self._local(info, number, tcp)
         ends = {_end(local, port): _end(info, port) for port in PORTS}
         login.forward(ends)
-        self._ends[number] = ends
+        self._ends[number], self._far[number] = ends, info
         assert local.path is not None
         descriptor = os.open(local.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
@@ -141,7 +173,7 @@ class Tunnel:
         """Take back what :meth:`add` gave. May be called twice."""
         for number, ends in list(self._ends.items()):
             if _end(local, "shell_port") in ends:
-                del self._ends[number]
+                del self._ends[number], self._far[number]
                 if self._login is not None:
                     self._login.cancel(ends)
                 for end in ends:

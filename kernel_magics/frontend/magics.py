@@ -14,6 +14,7 @@ from traitlets import Integer
 
 from .arguments import assignment, parse, split_kernel, usage
 from .progress import Progress
+from .terminal import one_line
 
 if TYPE_CHECKING:  # the rest is loaded with the first kernel: loading the extension has to be quick
     from .session import LocalSession
@@ -219,8 +220,12 @@ class KernelMagics(Magics):
         "--env", metavar="K=V", action="append", default=[], help="one more environment variable"
     )
     @argument("--keep", action="store_true", help="let it run on when this session ends")
+    @argument("--sshkey", metavar="FILE", help="a private key for ssh://; otherwise as configured")
     @argument(
-        "spec", nargs="?", default="python3", help="a kernelspec, as `jupyter kernelspec list`"
+        "spec",
+        nargs="?",
+        default="python3",
+        help="a kernelspec, as `jupyter kernelspec list`; there: ssh://[USER@]HOST[:PORT]/SPEC",
     )
     @line_magic
     @usage
@@ -231,6 +236,10 @@ class KernelMagics(Magics):
 
             %kernel_start python3 --name gpu
             %kernel_start --python ~/envs/torch --cwd /data --env CUDA_VISIBLE_DEVICES=1
+            %kernel_start ssh://gpubox/python3 --name far --keep
+
+        On another machine it needs ssh, a POSIX shell and Jupyter kernels. One that is not kept
+        ends there with the login that holds it, also when the network breaks.
         """
         from ..connect.launch import LaunchOptions
 
@@ -238,8 +247,12 @@ class KernelMagics(Magics):
         options = LaunchOptions(
             args.spec, args.python, args.cwd, dict(map(assignment, args.env)), args.keep
         )
-        kernel = self._pool.start(options, args.name)
-        self._session.say("started", kernel)
+        session = self._session
+        with Progress() as progress:
+            progress.step(f"starting {one_line(options.label)}")
+            ask = session.asker(progress=progress)
+            kernel = self._pool.start(options, args.name, key=args.sshkey, ask=ask)
+        session.say("started", kernel)
 
     @magic_arguments()
     @argument("kernel", help="an attached kernel")

@@ -175,11 +175,11 @@ def _age(seconds: float) -> str:
 def where(kernel: Kernel) -> str:
     """Say where a kernel is, how it is reached and whose it is."""
     info = kernel.info
+    owner = "" if kernel.owned is None else (", kept" if kernel.owned.options.keep else ", ours")
     if kernel.way is not None:
-        return str(kernel.way)
+        return f"{kernel.way}{owner}"
     place = "ipc" if info.transport == "ipc" else f"tcp {info.address}"
     secrecy = "" if info.transport == "ipc" else (" encrypted" if kernel.encrypted else " plain")
-    owner = "" if kernel.owned is None else (", kept" if kernel.owned.options.keep else ", ours")
     return f"{place}{secrecy}{owner}"
 
 

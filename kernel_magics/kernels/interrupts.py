@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from ..connect.launch import OwnedKernel
+from ..connect.launch import Owned
 from ..protocol.message import Message
 from .cells import Cells
 from .execution import Execution
@@ -17,7 +17,7 @@ from .requests import Requests
 class Interrupts:
     """The interrupts of one kernel; ``owned`` is its process, if it is ours."""
 
-    def __init__(self, owned: OwnedKernel | None, requests: Requests, cells: Cells) -> None:
+    def __init__(self, owned: Owned | None, requests: Requests, cells: Cells) -> None:
         self._owned = owned
         self._requests = requests
         self._cells = cells

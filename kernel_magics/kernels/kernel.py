@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..connect.info import ConnectionInfo
-from ..connect.launch import OwnedKernel
+from ..connect.launch import Owned
 from ..errors import (
     Closed,
     KernelDied,
@@ -84,7 +84,7 @@ class Kernel:
         name: str,
         reactor: Reactor,
         info: ConnectionInfo,
-        owned: OwnedKernel | None = None,
+        owned: Owned | None = None,
         way: Way | None = None,
         forget: Callable[[Kernel], None] = lambda _: None,
     ) -> None:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from ..connect.info import ConnectionInfo
-from ..connect.launch import OwnedKernel
+from ..connect.launch import Owned
 from ..errors import (
     Aborted,
     Closed,
@@ -101,7 +101,7 @@ class Life:
         reactor: Reactor,
         info: ConnectionInfo,
         session: Session,
-        owned: OwnedKernel | None,
+        owned: Owned | None,
         way: Way | None,
     ) -> None:
         self.state = KernelState.STARTING
@@ -359,7 +359,8 @@ class Life:
     def link_gone(self, finding: Finding) -> None:
         """It is dead: everything that was asked of it ends now."""
         if self._owned is not None and self.kernel_info:
-            again = f"{finding.reason} (%kernel_restart {self._name} starts it anew)"
+            why = self._owned.why_ended() or finding.reason
+            again = f"{why} (%kernel_restart {self._name} starts it anew)"
             finding = Finding(finding.verdict, again)
         self._dead(finding)
         self.down.set()
@@ -416,7 +417,7 @@ class Life:
         if self._ready.done():
             self._ready = Future()
 
-    def restart(self, owned: OwnedKernel, now: bool) -> Future[None]:
+    def restart(self, owned: Owned, now: bool) -> Future[None]:
         self._ensure_held()
         self.suspend(KernelRestarted, "was restarted from here")
         self._restart = restart = owned.restart(now=now)
@@ -428,7 +429,7 @@ class Life:
         restart.add_done_callback(done)
         return self._ready
 
-    def _restarted(self, owned: OwnedKernel, restart: Future[None]) -> None:
+    def _restarted(self, owned: Owned, restart: Future[None]) -> None:
         """The new process is made, or could not be; unless something else came meanwhile."""
         if self._restart is not restart or self.state is KernelState.DETACHED:
             return

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..connect.launch import OwnedKernel
+from ..connect.launch import Owned
 from ..errors import KernelUnresponsive
 from ..protocol.health import SILENT_AFTER, STOPPED_AFTER, Silence
 from .cells import Cells
@@ -24,7 +24,7 @@ class Listening:
         name: str,
         cells: Cells,
         ping: Callable[[], None],
-        owned: OwnedKernel | None,
+        owned: Owned | None,
         way: Way | None,
     ) -> None:
         self._name = name

@@ -28,12 +28,13 @@ if (
     TYPE_CHECKING
 ):  # all of it is loaded with the first kernel: loading the extension has to be quick
     from ..connect.info import ConnectionInfo
-    from ..connect.launch import LaunchOptions, Lifecycle, OwnedKernel
+    from ..connect.launch import LaunchOptions, Lifecycle, Owned, OwnedKernel
     from ..connect.ssh import Ask, Destination
     from ..connect.tunnel import Tunnel
     from ..wire.reactor import Reactor
     from .jobs import Jobs
     from .kernel import Kernel
+    from .link import Way
 
 SSH = "ssh://"
 
@@ -271,19 +272,30 @@ class KernelPool:
                 tunnel.held -= 1
             self._close_unused(tunnel)
 
-    def start(self, options: LaunchOptions | None = None, name: str | None = None) -> Kernel:
+    def start(
+        self,
+        options: LaunchOptions | None = None,
+        name: str | None = None,
+        *,
+        key: str | None = None,
+        ask: Ask | None = None,
+    ) -> Kernel:
         """Start a kernel; it ends with this process unless its options say otherwise.
 
-        Interrupted while it starts, nothing of it is left.
+        Interrupted while it starts, nothing of it is left. ``key`` and ``ask`` are for one on
+        another machine, as in :meth:`tunnel`.
 
         Raises:
             LaunchError: the process could not be started or did not come up; with its last words.
+            SshError: there is no way to that host.
             BadName: it cannot be called that.
         """
         from ..connect.launch import LaunchOptions, OwnedKernel
 
         self._leave_parent()
         options = options or LaunchOptions()
+        if options.spec.startswith(SSH):
+            return self._start_there(options, name, key, ask)
         with self._lock:
             self._io()
             owned = OwnedKernel(self._processes(), options)
@@ -291,7 +303,7 @@ class KernelPool:
             self._free_name(name)  # so that a bad one is refused before anything is started
             self._starting.add(owned)
         try:
-            kernel = self._bring_up(owned, name)
+            kernel = self._bring_up(owned, owned.start(), name)
         except (KernelDied, KernelUnreachable) as error:
             log = owned.log_tail()
             owned.shutdown(now=True)
@@ -301,6 +313,37 @@ class KernelPool:
             raise
         finally:
             self._starting.discard(owned)
+        self.last = kernel
+        return kernel
+
+    def _start_there(
+        self, options: LaunchOptions, name: str | None, key: str | None, ask: Ask | None
+    ) -> Kernel:
+        from ..connect import far_specs
+        from ..connect.far_launch import FarKernelProcess, Held
+
+        host, _, spec = options.spec.removeprefix(SSH).partition("/")
+        spec = spec or "python3"
+        far_specs.check(options, spec)
+        name = name or ("python" if options.python else spec)
+        self._free_name(name)
+        with self.login(host, key=key, ask=ask) as tunnel:
+            process = FarKernelProcess(tunnel, options, spec)
+            local: ConnectionInfo | None = None
+            try:
+                local = process.start()
+                way = tunnel if options.keep else Held(tunnel)
+                kernel = self._bring_up(process, local, name, way)
+                process.settle()
+            except BaseException as error:
+                try:
+                    process.shutdown(now=True)
+                finally:  # also after a second interrupt
+                    if local is not None:
+                        tunnel.leave(local)
+                if isinstance(error, KernelDied | KernelUnreachable):
+                    raise LaunchError(options.label, error.reason, process.log_tail()) from None
+                raise
         self.last = kernel
         return kernel
 
@@ -321,7 +364,8 @@ class KernelPool:
             KernelNotFound: none of that name.
         """
         kernel = self[name]
-        return kernel, kernel.shutdown()
+        there = kernel.owned is None and kernel.way is not None
+        return kernel, self._shutdown_there(kernel) if there else kernel.shutdown()
 
     def close(self) -> None:
         """Detach all kernels, end ours, stop the threads. May be called twice."""
@@ -374,14 +418,15 @@ class KernelPool:
         reserve_descriptors()
         return self._reactor
 
-    def _bring_up(self, owned: OwnedKernel, name: str) -> Kernel:
+    def _bring_up(
+        self, owned: Owned, info: ConnectionInfo, name: str, way: Way | None = None
+    ) -> Kernel:
         from .kernel import Kernel
         from .life import START_PATIENCE
 
-        info = owned.start()
         with self._lock:
             name = self._free_name(name)
-            kernel = Kernel(name, self._io(), info, owned, forget=self._drop)
+            kernel = Kernel(name, self._io(), info, owned, way, forget=self._drop)
             self._kernels[kernel.name] = kernel
         try:
             kernel.connect(START_PATIENCE, retry=True)
@@ -399,6 +444,26 @@ class KernelPool:
             self._aliases = {k: v for k, v in self._aliases.items() if v is not kernel}
             if self.last is kernel:
                 self.last = None
+
+    def _shutdown_there(self, kernel: Kernel) -> bool:
+        """Also remove what it leaves there, if it was started from here once and kept."""
+        from ..connect.far_launch import remove_files
+        from ..connect.tunnel import Tunnel
+
+        tunnel = kernel.way
+        assert isinstance(tunnel, Tunnel)
+        far = tunnel.far_end(kernel.info)
+        with self._lock:
+            tunnel.held += 1
+        try:
+            ended = kernel.shutdown()
+            if ended and far is not None and tunnel.up:
+                remove_files(tunnel, far)
+            return ended
+        finally:
+            with self._lock:
+                tunnel.held -= 1
+            self._close_unused(tunnel)
 
     def _close_unused(self, tunnel: Tunnel) -> None:
         with self._lock:

@@ -185,6 +185,26 @@ def test_a_command_runs_there_and_its_marked_lines_come_back(
     assert here.run(script, timeout=PATIENCE) == [["a b", str(server.runtime)]]
 
 
+def test_what_start_up_files_print_is_no_answer(
+    sandbox: Sandbox, login: MakeLogin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts.require("sshd")
+    home = sandbox.root / "home"
+    home.mkdir()
+    (home / ".bashrc").write_text("printf 'km\\tforged\\nno line end'\n")
+    with ssh_server(sandbox.root / "sshd", environment={"HOME": str(home)}) as server:
+        monkeypatch.setenv("PATH", f"{server.bin}{os.pathsep}{os.environ['PATH']}")
+        here = login()
+        here.open(None)
+        assert here.run("printf 'km\\ttrue\\n'", timeout=PATIENCE) == [["true"]]
+        session = here.session('echo begun; read -r word; echo "heard $word"\n')
+        assert session.stdout is not None
+        while session.stdout.readline() != b"begun\n":
+            pass
+        said, _ = session.communicate(b"this\n", timeout=PATIENCE)
+        assert said == b"heard this\n"
+
+
 def test_a_forward_leads_there_and_can_be_taken_back(
     server: SshServer, login: MakeLogin, sandbox: Sandbox
 ) -> None:

@@ -8,7 +8,7 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,11 +167,13 @@ def ssh_server(
     *,
     server: Sequence[str] = (),
     client: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
     where: Network | None = None,
     secrets: Secrets | None = None,
 ) -> Generator[SshServer]:
     """Run one, here or at the end of a cable; ``server`` and ``client`` are more lines of their
-    configurations. With ``secrets`` it takes these, and no key."""
+    configurations, ``environment`` is what logins have besides the usual. With ``secrets`` it takes
+    these, and no key."""
     address = "127.0.0.1" if where is None else where.address
     folder.mkdir(mode=0o700)
     for name in ("host", "user"):
@@ -185,12 +187,15 @@ def ssh_server(
         port = reserved.getsockname()[1]
     (folder / "far").mkdir(mode=0o700)
     shutil.copy(folder / "user.pub", folder / "authorized")
+    variables = " ".join(f"{name}={value}" for name, value in (environment or {}).items())
     lines = [
         *([] if secrets is None else secrets.lines),
         *[f"Port {port}", f"ListenAddress {address}", f"HostKey {folder / 'host'}"],
         *[f"AuthorizedKeysFile {folder / 'authorized'}", "PidFile none", "StrictModes no"],
         *["UsePAM no", "PasswordAuthentication no", "PermitRootLogin prohibit-password"],
-        *["LogLevel VERBOSE", f"SetEnv JUPYTER_RUNTIME_DIR={folder / 'far'}", *server],
+        "LogLevel VERBOSE",
+        # One line: of several only the first counts.
+        *[f"SetEnv JUPYTER_RUNTIME_DIR={folder / 'far'} {variables}", *server],
     ]
     (folder / "server").write_text("\n".join(lines) + "\n")
     host_key = (folder / "host.pub").read_text().split()[:2]
