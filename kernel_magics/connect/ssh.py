@@ -1,9 +1,10 @@
 """OpenSSH, the user's own: one child for each host, which is login, master and watchdog at once.
 
 Its held session (`echo km-up; exec cat`) tells when the login is done, keeps the connection from
-waiting for full packets (`ssh -N` costs 40 ms a round trip), and ends when our end of its stdin
-closes, also by a `kill -9` of this process. Forwards and commands go over the same login by its
-control socket. Options, traps and figures: `docs/far-kernels.md`."""
+waiting for full packets (`ssh -N` costs 40 ms a round trip), echoes what it is sent as a sign of
+life, and ends when our end of its stdin closes, also by a `kill -9` of this process. Forwards and
+commands go over the same login by its control socket. Options, traps and figures:
+`docs/far-kernels.md`."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -22,11 +24,18 @@ from pathlib import Path
 
 from ..errors import SshError
 from .askpass import Question, Questions
+from .watcher import is_stopped
 
 Ask = Callable[[str, bool], str]
 """Asks the user for a line: the prompt, and whether what is typed must not be seen."""
 
 READY = "km-up"
+PULSE = "km-pulse"
+"""What the held session says first, with the far process that serves the login and its own; and
+what it echoes."""
+
+TRAFFIC_SHOWS = Path("/proc/self/io").exists()
+"""Whether this system tells how much a process of ours has read."""
 
 OPTIONS = {
     # Nothing of the user's configuration may end the held session, or be forwarded a second time.
@@ -46,9 +55,11 @@ OPTIONS = {
     # when the login is opened again.
     "StreamLocalBindUnlink": "yes",
     "StreamLocalBindMask": "0177",
-    # A cut is known after 10 to 15 s.
+    # ssh alone would give up after 15 s. Where we see ourselves whether anything comes through, we
+    # know better what silence means (`pulse.py`), and ssh is there for a machine we cannot log in
+    # to a second time.
     "ServerAliveInterval": "5",
-    "ServerAliveCountMax": "2",
+    "ServerAliveCountMax": "11" if TRAFFIC_SHOWS else "2",
 }
 
 CONNECT_TIMEOUT = 10
@@ -131,14 +142,24 @@ class Login:
     """One ssh child, logged in. ``folder`` is private to us; its path has at most 70 bytes.
 
     :meth:`open` it once; the other methods may then be called from any thread. ``ended`` is called
-    when it ends by itself, on a thread of ours.
+    when it ends by itself, on a thread of ours. ``name`` is that of its control socket in the
+    folder.
     """
 
     def __init__(
-        self, destination: Destination, folder: Path, ended: Callable[[], None] = lambda: None
+        self,
+        destination: Destination,
+        folder: Path,
+        ended: Callable[[], None] = lambda: None,
+        name: str = "c",
     ) -> None:
         self.destination = destination
-        self._control = str(folder / "c")
+        self.far_pids: tuple[int, int] | None = None
+        """The process that serves this login there, and the held session's own; None when they
+        were not told."""
+        self.heard_at = 0.0
+        """When the held session last echoed, by `time.monotonic`."""
+        self._control = str(folder / name)
         self._folder = folder
         self._on_end = ended
         self._child: subprocess.Popen[bytes] | None = None
@@ -146,6 +167,7 @@ class Login:
         self._words: deque[str] = deque(maxlen=LAST_WORDS)
         self._ready = False
         self._closing = False
+        self._writing = threading.Lock()  # no pulse into a closed pipe, whose number may be reused
 
     @property
     def pid(self) -> int | None:
@@ -158,14 +180,42 @@ class Login:
         return self._child is not None and self._child.poll() is None
 
     @property
+    def stopped(self) -> bool:
+        """The child is stopped (SIGSTOP, a debugger); False where that is unknown."""
+        return self.pid is not None and is_stopped(self.pid)
+
+    @property
+    def traffic(self) -> int:
+        """Bytes that ssh has read so far, from us and from there; 0 where that is unknown."""
+        try:
+            return int(Path(f"/proc/{self.pid}/io").read_text().split()[1])
+        except OSError:
+            return 0
+
+    def pulse(self) -> None:
+        """Have the held session echo; :attr:`heard_at` tells of it. Never waits."""
+        child = self._child
+        with self._writing:
+            if child is not None and child.stdin is not None and not child.stdin.closed:
+                with suppress(BlockingIOError, BrokenPipeError):  # stopped for long; ended
+                    os.write(child.stdin.fileno(), f"{PULSE}\n".encode())
+
+    @property
     def last_words(self) -> str:
         """The line that says best why it ended: ssh's last."""
         return self._words[-1] if self._words else "ssh ended without a word"
 
-    def open(self, ask: Ask | None, started: Callable[[int], None] = lambda pid: None) -> None:
+    def open(
+        self,
+        ask: Ask | None,
+        started: Callable[[int], None] = lambda pid: None,
+        *,
+        timeout: int = CONNECT_TIMEOUT,
+    ) -> None:
         """Log in; questions go to ``ask``, on this thread. Without it ssh fails where it would ask.
 
-        ``started`` is told the child's process group at once. Interrupted, the child is ended.
+        ``started`` is told the child's process group at once; ``timeout`` is the network's, in
+        seconds. Interrupted, the child is ended.
 
         Raises:
             SshError: with ssh's own last words.
@@ -175,7 +225,7 @@ class Login:
             raise SshError(str(self.destination), "there is no ssh here; install OpenSSH's client")
         questions = Questions(self._folder, self._events.put) if ask is not None else None
         try:
-            self._spawn(program, questions)
+            self._spawn(program, questions, timeout)
             if self._closing:
                 raise SshError(str(self.destination), "it was closed from here")
             assert self._child is not None
@@ -228,8 +278,8 @@ class Login:
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
 
-    def _spawn(self, program: str, questions: Questions | None) -> None:
-        options = OPTIONS | {"ConnectTimeout": str(CONNECT_TIMEOUT)}
+    def _spawn(self, program: str, questions: Questions | None, timeout: int) -> None:
+        options = OPTIONS | {"ConnectTimeout": str(timeout)}
         environment = dict(os.environ)
         if questions is None:
             options["BatchMode"] = "yes"
@@ -241,7 +291,7 @@ class Login:
             [
                 *[program, "-T", "-M", "-S", self._control, *words],
                 *[*self.destination.arguments, "--", self.destination.host],
-                f"echo {READY}; exec cat >/dev/null",
+                f"exec sh -c 'echo {READY} $PPID $$; exec cat'",  # in any shell, csh and fish too
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -249,6 +299,8 @@ class Login:
             env=environment,
             start_new_session=True,  # no terminal to ask at, and no Ctrl-C of ours
         )
+        assert self._child.stdin is not None
+        os.set_blocking(self._child.stdin.fileno(), False)
         threading.Thread(
             target=self._listen, name=f"kernel_magics ssh {self.destination}", daemon=True
         ).start()
@@ -260,15 +312,20 @@ class Login:
         assert child.stdout is not None
         with child.stdout as said:
             for line in said:
-                if not self._ready and line.strip() == READY.encode():
+                word, *numbers = line.split() or [b""]
+                if not self._ready and word == READY.encode():
                     self._words.clear()  # greetings
+                    self.far_pids = _pids(numbers)
+                    self.heard_at = time.monotonic()
                     self._ready = True
                     self._events.put("ready")
+                elif word == PULSE.encode():
+                    self.heard_at = time.monotonic()
                 else:
                     self._words.extend(_printable(line))
         child.wait()
         assert child.stdin is not None
-        with suppress(OSError):
+        with self._writing, suppress(OSError):
             child.stdin.close()
         self._events.put("ended")
         if self._ready and not self._closing:
@@ -318,6 +375,12 @@ class Login:
             self._words.extend(_printable(done.stderr))
             raise SshError(str(self.destination), self.last_words)
         return done.stdout.decode("utf-8", "replace")
+
+
+def _pids(words: Sequence[bytes]) -> tuple[int, int] | None:
+    if len(words) != 2 or not all(word.isdigit() and len(word) < 10 for word in words):
+        return None
+    return int(words[0]), int(words[1])
 
 
 def _printable(said: bytes) -> list[str]:

@@ -67,6 +67,9 @@ REOPEN_PATIENCE = 2.0
 SHUTDOWN_PATIENCE = 5.0
 """Seconds for a kernel to end that was asked to."""
 
+DEAF_AFTER = 2.0
+"""Seconds without an answer on shell from a kernel that has said it is idle."""
+
 HEARING_PATIENCE = 2.0
 """Seconds that a new client waits until it hears the kernel: some say nothing while they are
 busy."""
@@ -461,6 +464,7 @@ class Kernel:
             self._link.subscribe(topic)
         else:
             self._requests.ask("shell", "kernel_info_request", lambda _: execution.settled(check))
+            self.reactor.call_later(DEAF_AFTER, partial(self._doubt_identity, execution))
 
     # On the reactor's thread from here on: requests.
 
@@ -533,6 +537,11 @@ class Kernel:
             connected = self._link.state is LinkState.UP
             self._listening.look(self.reactor.now, connected=connected)
             self._tick_later()
+
+    def _doubt_identity(self, execution: Execution) -> None:
+        """It said that the cell is over, and does not answer on shell."""
+        if not execution.done and self._link.state is LinkState.UP:
+            self._link.renew()
 
     def _over(self, execution: Execution) -> None:
         self._cells.over(execution)
@@ -726,12 +735,18 @@ class Kernel:
 
     def _way_down(self, *, may_have_run: bool) -> TunnelDown:
         assert self.way is not None
-        again = (
-            f"%kernel_tunnel logs in again, and {self.name} then works again"
-            if self.way.hopeless
-            else "it is being opened again"
-        )
-        reason = f"is out of reach: the tunnel to it broke ({self.way.reason}); {again}"
+        if self.way.silent:
+            reason = f"is out of reach: {self.way.reason}"
+        elif self.way.hopeless:
+            reason = (
+                f"is out of reach: the tunnel to it broke ({self.way.reason}); "
+                f"%kernel_tunnel logs in again, and {self.name} then works again"
+            )
+        else:
+            reason = (
+                f"is out of reach: the tunnel to it broke ({self.way.reason}); "
+                "it is being opened again"
+            )
         return TunnelDown(self.name, reason, may_have_run=may_have_run)
 
     def _unavailable(self, *, may_have_run: bool = False) -> KernelMagicsError:
