@@ -36,9 +36,9 @@ FIRST_RETRY = 0.5
 LONGEST_RETRY = 4.0
 """Seconds before the first, and at most before any further attempt to log in again."""
 
-LOOKS = 2
-"""How often, a beat apart, a silent login has to be found neither heard again nor paused before
-another one replaces it: a process that has just gone on needs a moment to be heard."""
+LOOKS_AFTER_PAUSE = 2
+"""How often, a beat apart, a silent login that was paused has to be found neither paused nor heard
+again before another one replaces it: who has just gone on needs a moment to be heard."""
 
 BESIDE_TIMEOUT = 4
 """Seconds for the network when a second login is tried. TCP repeats its first packet after 1, 3 and
@@ -292,21 +292,21 @@ class Tunnel:
 
     def _is_cut(self, login: Login, pulse: Pulse, other: Login) -> bool:
         """Whether a silent login has been given the time to be heard again, and was not."""
-        looks = 0
-        while looks < LOOKS:
-            if self._closing.wait(BEAT):
-                return False
-            silence = pulse.silence(time.monotonic())
-            self._note_silence(login, silence)
-            if silence < SILENT_AFTER or self._login is not login:
-                return False
+        looks = 1
+        while looks > 0:
             try:
                 paused = is_paused(login.far_pids, other)
             except SshError:
                 if not other.alive:
                     raise
                 paused = False  # nobody can tell
-            looks = 0 if paused else looks + 1
+            looks = LOOKS_AFTER_PAUSE if paused else looks - 1
+            if self._closing.wait(BEAT):
+                return False
+            silence = pulse.silence(time.monotonic())
+            self._note_silence(login, silence)
+            if silence < SILENT_AFTER or self._login is not login:
+                return False
         return True
 
     def _local(self, info: ConnectionInfo, number: int, tcp: bool) -> ConnectionInfo:
