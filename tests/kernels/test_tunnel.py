@@ -477,6 +477,7 @@ def test_a_silence_is_told_and_a_cell_meanwhile_is_refused(
     wait_until(lambda: logins() == ssh, what="the login is the same, and the only one")
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("impatient")
 def test_a_silent_login_is_replaced_where_nobody_can_tell_that_it_only_pauses(
     hand_kernel: StartHand, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
