@@ -486,15 +486,29 @@ class Held:
     """The way to a kernel that its login holds: when that breaks the kernel has ended, so that
     nothing is to be waited for."""
 
-    up = True
+    stale = False
     hopeless = False
-    reason = ""
 
     def __init__(self, tunnel: Tunnel) -> None:
         self._tunnel = tunnel
 
     def __str__(self) -> str:
         return str(self._tunnel)
+
+    @property
+    def silent(self) -> bool:
+        """Nothing comes through; that may be a pause."""
+        return self._tunnel.silent
+
+    @property
+    def up(self) -> bool:
+        """Also once it has broken: there is nothing to be waited for then."""
+        return not self.silent
+
+    @property
+    def reason(self) -> str:
+        """Why it is not up."""
+        return self._tunnel.reason
 
     def log_in(self, ask: Ask) -> None:
         """Nobody is asked to: the kernel would not be there any more."""

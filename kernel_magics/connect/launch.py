@@ -26,7 +26,7 @@ from ..errors import KernelMagicsError, LaunchError
 from ..wire.zmq import asyncio_context
 from .find import runtime_dir
 from .info import ConnectionInfo
-from .watcher import Watcher
+from .watcher import Watcher, is_stopped
 
 if TYPE_CHECKING:
     from jupyter_client.kernelspec import KernelSpec
@@ -252,11 +252,7 @@ class OwnedKernel:
 
     def is_stopped(self) -> bool:
         """Whether the process is stopped (SIGSTOP, a debugger); False where that is unknown."""
-        try:
-            stat = Path(f"/proc/{self.pid}/stat").read_text()
-        except OSError:
-            return False
-        return stat.rpartition(")")[2].split()[0] in ("T", "t")
+        return self.pid is not None and is_stopped(self.pid)
 
     def log_tail(self) -> str:
         """Return the last lines that the process wrote to its own stdout and stderr."""

@@ -1,9 +1,10 @@
 """OpenSSH, the user's own: one child for each host, which is login, master and watchdog at once.
 
 Its held session (`echo km-up; exec cat`) tells when the login is done, keeps the connection from
-waiting for full packets (`ssh -N` costs 40 ms a round trip), and ends when our end of its stdin
-closes, also by a `kill -9` of this process. Forwards and commands go over the same login by its
-control socket. Options, traps and figures: `docs/far-kernels.md`."""
+waiting for full packets (`ssh -N` costs 40 ms a round trip), echoes what it is sent as a sign of
+life, and ends when our end of its stdin closes, also by a `kill -9` of this process. Forwards and
+commands go over the same login by its control socket. Options, traps and figures:
+`docs/far-kernels.md`."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -23,11 +25,18 @@ from pathlib import Path
 
 from ..errors import LoginRefused, SshError
 from .askpass import Question, Questions
+from .watcher import is_stopped
 
 Ask = Callable[[str, bool], str]
 """Asks the user for a line: the prompt, and whether what is typed must not be seen."""
 
 READY = "km-up"
+PULSE = "km-pulse"
+"""What the held session says first, with the far process that serves the login and its own; and
+what it echoes."""
+
+TRAFFIC_SHOWS = Path("/proc/self/io").exists()
+"""Whether this system tells how much a process of ours has read."""
 
 OPTIONS = {
     # Nothing of the user's configuration may end the held session, or be forwarded a second time.
@@ -47,9 +56,11 @@ OPTIONS = {
     # when the login is opened again.
     "StreamLocalBindUnlink": "yes",
     "StreamLocalBindMask": "0177",
-    # A cut is known after 10 to 15 s.
+    # ssh alone would give up after 15 s. Where we see ourselves whether anything comes through, we
+    # know better what silence means (`pulse.py`), and ssh is there for a machine we cannot log in
+    # to a second time.
     "ServerAliveInterval": "5",
-    "ServerAliveCountMax": "2",
+    "ServerAliveCountMax": "11" if TRAFFIC_SHOWS else "2",
 }
 
 CONNECT_TIMEOUT = 10
@@ -145,14 +156,24 @@ class Login:
     """One ssh child, logged in. ``folder`` is private to us; its path has at most 70 bytes.
 
     :meth:`open` it once; the other methods may then be called from any thread. ``ended`` is called
-    when it ends by itself, on a thread of ours.
+    when it ends by itself, on a thread of ours. ``name`` is that of its control socket in the
+    folder.
     """
 
     def __init__(
-        self, destination: Destination, folder: Path, ended: Callable[[], None] = lambda: None
+        self,
+        destination: Destination,
+        folder: Path,
+        ended: Callable[[], None] = lambda: None,
+        name: str = "c",
     ) -> None:
         self.destination = destination
-        self._control = str(folder / "c")
+        self.far_pids: tuple[int, int] | None = None
+        """The process that serves this login there, and the held session's own; None when they
+        were not told."""
+        self.heard_at = 0.0
+        """When the held session last echoed, by `time.monotonic`."""
+        self._control = str(folder / name)
         self._folder = folder
         self._on_end = ended
         self._child: subprocess.Popen[bytes] | None = None
@@ -160,6 +181,7 @@ class Login:
         self._words: deque[str] = deque(maxlen=LAST_WORDS)
         self._ready = False
         self._closing = False
+        self._writing = threading.Lock()  # no pulse into a closed pipe, whose number may be reused
 
     @property
     def pid(self) -> int | None:
@@ -172,16 +194,44 @@ class Login:
         return self._child is not None and self._child.poll() is None
 
     @property
+    def stopped(self) -> bool:
+        """The child is stopped (SIGSTOP, a debugger); False where that is unknown."""
+        return self.pid is not None and is_stopped(self.pid)
+
+    @property
+    def traffic(self) -> int:
+        """Bytes that ssh has read so far, from us and from there; 0 where that is unknown."""
+        try:
+            return int(Path(f"/proc/{self.pid}/io").read_text().split()[1])
+        except OSError:
+            return 0
+
+    def pulse(self) -> None:
+        """Have the held session echo; :attr:`heard_at` tells of it. Never waits."""
+        child = self._child
+        with self._writing:
+            if child is not None and child.stdin is not None and not child.stdin.closed:
+                with suppress(BlockingIOError, BrokenPipeError):  # stopped for long; ended
+                    os.write(child.stdin.fileno(), f"{PULSE}\n".encode())
+
+    @property
     def last_words(self) -> str:
         """The line that says best why it ended: ssh's last, or that the login was not granted."""
         if not self._words:
             return "ssh ended without a word"
         return next(filter(_is_hopeless, reversed(self._words)), self._words[-1])
 
-    def open(self, ask: Ask | None, started: Callable[[int], None] = lambda pid: None) -> None:
+    def open(
+        self,
+        ask: Ask | None,
+        started: Callable[[int], None] = lambda pid: None,
+        *,
+        timeout: int = CONNECT_TIMEOUT,
+    ) -> None:
         """Log in; questions go to ``ask``, on this thread. Without it ssh fails where it would ask.
 
-        ``started`` is told the child's process group at once. Interrupted, the child is ended.
+        ``started`` is told the child's process group at once; ``timeout`` is the network's, in
+        seconds. Interrupted, the child is ended.
 
         Raises:
             LoginRefused: ``ask`` was interrupted, met an end of file, or gave nothing for a secret.
@@ -194,7 +244,7 @@ class Login:
         # its question to whatever the user's desktop has for that, or send an empty password.
         questions = Questions(self._folder, self._events.put)
         try:
-            self._spawn(program, questions, batch=ask is None)
+            self._spawn(program, questions, batch=ask is None, timeout=timeout)
             if self._closing:
                 raise SshError(str(self.destination), "it was closed from here")
             assert self._child is not None
@@ -283,8 +333,8 @@ class Login:
         self.close()  # first: no answer would be sent as an empty password, three times
         question.refuse()
 
-    def _spawn(self, program: str, questions: Questions, *, batch: bool) -> None:
-        options = OPTIONS | {"ConnectTimeout": str(CONNECT_TIMEOUT)}
+    def _spawn(self, program: str, questions: Questions, *, batch: bool, timeout: int) -> None:
+        options = OPTIONS | {"ConnectTimeout": str(timeout)}
         if batch:
             options["BatchMode"] = "yes"
         Path(self._control).unlink(missing_ok=True)  # of one that was killed; ssh would do without
@@ -293,8 +343,9 @@ class Login:
             [
                 *[program, "-T", "-M", "-S", self._control, *words],
                 *[*self.destination.arguments, "--", self.destination.host],
-                # On a line of its own, whatever a start-up file has printed.
-                f"echo; echo {READY}; exec cat >/dev/null",
+                # In any shell, csh and fish too; on a line of its own, whatever a start-up file has
+                # printed.
+                f"exec sh -c 'echo; echo {READY} $PPID $$; exec cat'",
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -302,6 +353,8 @@ class Login:
             env=os.environ | questions.environment,
             start_new_session=True,  # no terminal to ask at, and no Ctrl-C of ours
         )
+        assert self._child.stdin is not None
+        os.set_blocking(self._child.stdin.fileno(), False)
         threading.Thread(
             target=self._listen, name=f"kernel_magics ssh {self.destination}", daemon=True
         ).start()
@@ -313,15 +366,20 @@ class Login:
         assert child.stdout is not None
         with child.stdout as said:
             for line in said:
-                if not self._ready and line.strip() == READY.encode():
+                word, *numbers = line.split() or [b""]
+                if not self._ready and word == READY.encode():
                     self._words.clear()  # greetings
+                    self.far_pids = _pids(numbers)
+                    self.heard_at = time.monotonic()
                     self._ready = True
                     self._events.put("ready")
+                elif word == PULSE.encode():
+                    self.heard_at = time.monotonic()
                 else:
                     self._words.extend(_printable(line))
         child.wait()
         assert child.stdin is not None
-        with suppress(OSError):
+        with self._writing, suppress(OSError):
             child.stdin.close()
         self._events.put("ended")
         if self._ready and not self._closing:
@@ -395,6 +453,12 @@ class Login:
 
 def _is_hopeless(words: str) -> bool:
     return any(each in words for each in HOPELESS)
+
+
+def _pids(words: Sequence[bytes]) -> tuple[int, int] | None:
+    if len(words) != 2 or not all(word.isdigit() and len(word) < 10 for word in words):
+        return None
+    return int(words[0]), int(words[1])
 
 
 def _printable(said: bytes) -> list[str]:

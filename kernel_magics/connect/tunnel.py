@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import getpass
+import itertools
 import json
 import logging
 import os
@@ -14,9 +15,11 @@ import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,8 @@ from ..errors import SshError
 from . import far
 from .info import PORTS, ConnectionInfo
 from .launch import private_folder
-from .ssh import Ask, Destination, Login
+from .pulse import BEAT, SILENT_AFTER, Pulse, end_there, is_paused
+from .ssh import CONNECT_TIMEOUT, Ask, Destination, Login
 from .watcher import Watcher
 
 log = logging.getLogger("kernel_magics")
@@ -32,6 +36,14 @@ log = logging.getLogger("kernel_magics")
 FIRST_RETRY = 0.5
 LONGEST_RETRY = 4.0
 """Seconds before the first, and at most before any further attempt to log in again."""
+
+LOOKS_AFTER_PAUSE = 2
+"""How often, a beat apart, a silent login that was paused has to be found neither paused nor heard
+again before another one replaces it: who has just gone on needs a moment to be heard."""
+
+BESIDE_TIMEOUT = 4
+"""Seconds for the network when a second login is tried. TCP repeats its first packet after 1, 3 and
+7 s; an attempt from before the network was back must not take longer than the next."""
 
 
 class Tunnel:
@@ -46,12 +58,16 @@ class Tunnel:
     ) -> None:
         self.destination = destination
         self.up = False
-        """The login stands, as far as ssh knows."""
+        """The login stands, and something comes through."""
+        self.silent = False
+        """The login stands, and nothing comes through: a pause, or a cut that nobody has told."""
+        self.stale = False
+        """The far side may still hold connections of an earlier login to the kernels."""
         self.hopeless = False
         """It broke, and cannot be had again without the user. Nothing more is tried until
         :meth:`open` or :meth:`log_in` is called."""
         self.reason = "it was never opened"
-        """Why it is not up: ssh's last words."""
+        """Why it is not up: ssh's last words, or ours about its silence."""
         self._watcher = watcher
         self._unused = unused
         self._folder = private_folder()
@@ -59,6 +75,8 @@ class Tunnel:
         """How many are about to use it; under the owner's lock."""
         self._login: Login | None = None
         self._trying: Login | None = None
+        self._last: Login | None = None  # the one that stood last
+        self._logins = itertools.count()
         self._ends: dict[int, dict[str, str]] = {}
         self._far: dict[int, ConnectionInfo] = {}
         self._number = 0
@@ -99,7 +117,7 @@ class Tunnel:
                 if error.needs_user:
                     raise
                 self.hopeless = False
-                self._heal_later()
+                self._thread(self._heal)
 
     def kernels(self) -> list[far.FarKernel]:
         """Return what has a connection file there, youngest first.
@@ -192,15 +210,13 @@ class Tunnel:
     def close(self) -> None:
         """End ssh and remove its folder. May be called twice."""
         self._closing.set()
-        self.up, self.reason = False, "it was closed from here"
         with self._lock:
+            self.up, self.reason = False, "it was closed from here"
             logins = [self._login, self._trying]
             self._login = None
         for login in logins:
             if login is not None:
-                login.close()
-                if login.pid is not None:
-                    self._watcher.forget(login.pid)
+                self._drop(login)
         with self._opening:
             pass  # who was about to log in has noticed
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -211,39 +227,77 @@ class Tunnel:
         return self._login
 
     def _log_in(self, ask: Ask | None) -> None:
-        login = self._trying = Login(self.destination, self._folder, self._ended)
+        with self._attempt(ask) as login:
+            self._install(login)
+
+    @contextmanager
+    def _attempt(self, ask: Ask | None, timeout: int = CONNECT_TIMEOUT) -> Iterator[Login]:
+        """Log in; the login is closed again unless the block ends well and has made it ours."""
+        login = self._trying = Login(
+            self.destination, self._folder, lambda: self._ended(login), f"c{next(self._logins)}"
+        )
         try:
-            login.open(ask, started=lambda pid: self._watcher.watch(pid, [self._folder]))
-            for ends in list(self._ends.values()):
-                login.forward(ends)
-            if self._closing.is_set():
-                raise SshError(str(self.destination), self.reason)
-        except BaseException:
-            login.close()
-            if login.pid is not None:
-                self._watcher.forget(login.pid)
-            raise
+            login.open(ask, lambda pid: self._watcher.watch(pid, [self._folder]), timeout=timeout)
+            yield login
         finally:
             self._trying = None
-        with self._lock:
-            self._login, self.up, self.hopeless, self.reason = login, True, False, ""
-        if not login.alive:
-            self._ended()
+            if self._login is not login:
+                self._drop(login)
 
-    def _ended(self) -> None:
-        """The login broke. Called on its own thread."""
+    def _install(self, login: Login) -> None:
+        """Let a login that stands be the one, in place of any before it."""
         with self._lock:
-            login, self._login = self._login, None
-            if login is None:
-                return  # closed, or known already
-            self.up, self.reason = False, login.last_words
+            old, self._login = self._login, None
+            self.up = self.silent = False
+        if old is not None:
+            self._drop(old)  # first: it holds the ends
+        try:
+            self._end_last(login)
+            for ends in list(self._ends.values()):
+                login.forward(ends)
+        except BaseException:
+            if old is not None:
+                self._thread(self._heal)
+            raise
+        with self._lock:
+            if self._closing.is_set():
+                raise SshError(str(self.destination), self.reason)
+            self._login = self._last = login
+            self.up, self.hopeless, self.reason = True, False, ""
+        if login.alive:
+            self._thread(partial(self._keep, login))
+        else:
+            self._ended(login)
+
+    def _end_last(self, login: Login) -> None:
+        """Have the far side let go of the login before."""
+        if self._last is None:
+            return
+        try:
+            self.stale = not end_there(self._last.far_pids, login)
+        except SshError as error:
+            log.info("= %s: the login before may still stand there: %s", self, error.reason)
+            self.stale = True
+
+    def _drop(self, login: Login) -> None:
+        login.close()
+        if login.pid is not None:
+            self._watcher.forget(login.pid)
+
+    def _thread(self, target: Callable[[], None]) -> None:
+        threading.Thread(target=target, name=f"kernel_magics {self}", daemon=True).start()
+
+    def _ended(self, login: Login) -> None:
+        """A login broke. Called on its own thread."""
+        with self._lock:
+            if self._login is not login:
+                return  # closed, replaced, or known already
+            self._login = None
+            self.up, self.silent, self.reason = False, False, login.last_words
         log.info("= %s: %s", self, self.reason)
         if login.pid is not None:
             self._watcher.forget(login.pid)
-        self._heal_later()
-
-    def _heal_later(self) -> None:
-        threading.Thread(target=self._heal, name=f"kernel_magics {self}", daemon=True).start()
+        self._thread(self._heal)
 
     def _heal(self) -> None:
         pause = FIRST_RETRY
@@ -258,6 +312,53 @@ class Tunnel:
                     self.hopeless = True
                     return
                 pause = min(2 * pause, LONGEST_RETRY)
+
+    def _keep(self, login: Login) -> None:
+        """Listen to a login's pulse as long as it is ours, and replace it once it has none; on a
+        thread of its own."""
+        pulse = Pulse(login, time.monotonic())
+        alone = False  # a second login is not to be had
+        while not self._closing.wait(BEAT) and self._login is login:
+            silence = pulse.silence(time.monotonic())
+            self._note_silence(login, silence)
+            if alone or not pulse.may_be_replaced(silence):
+                continue
+            try:
+                with self._opening, self._attempt(None, BESIDE_TIMEOUT) as other:
+                    if self._login is login and self._is_cut(login, pulse, other):
+                        self._install(other)
+            except SshError as error:
+                log.info("= %s: silent for %.0f s, and %s", self, silence, error.reason)
+                alone = error.needs_user
+
+    def _note_silence(self, login: Login, silence: float) -> None:
+        with self._lock:
+            if self._login is not login:
+                return
+            was, self.silent = self.silent, silence >= SILENT_AFTER
+            self.up = not self.silent
+            self.reason = f"nothing has come from there for {silence:.0f} s" if self.silent else ""
+        if was is not self.silent:
+            log.info("= %s: %s", self, self.reason or "is heard again")
+
+    def _is_cut(self, login: Login, pulse: Pulse, other: Login) -> bool:
+        """Whether a silent login has been given the time to be heard again, and was not."""
+        looks = 1
+        while looks > 0:
+            try:
+                paused = is_paused(login.far_pids, other)
+            except SshError:
+                if not other.alive:
+                    raise
+                paused = False  # nobody can tell
+            looks = LOOKS_AFTER_PAUSE if paused else looks - 1
+            if self._closing.wait(BEAT):
+                return False
+            silence = pulse.silence(time.monotonic())
+            self._note_silence(login, silence)
+            if silence < SILENT_AFTER or self._login is not login:
+                return False
+        return True
 
     def _local(self, info: ConnectionInfo, number: int, tcp: bool) -> ConnectionInfo:
         path = self._folder / f"kernel-{number}.json"

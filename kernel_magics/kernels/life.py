@@ -52,6 +52,9 @@ START_PATIENCE = 60.0
 REOPEN_PATIENCE = 2.0
 """Seconds to wait for the proof: of a kernel somebody runs, one just started, one that was lost."""
 
+DEAF_AFTER = 2.0
+"""Seconds without an answer on shell from a kernel that has said it is idle."""
+
 LIFT_LIMIT = """
 exec('''
 import select, time, IPython, zmq
@@ -247,6 +250,11 @@ class Life:
                 execution.queued(self.cells.place(execution))
             self._tick_later()
 
+    def _doubt_identity(self, execution: Execution) -> None:
+        """It said that the cell is over, and does not answer on shell."""
+        if not execution.done and self.link.state is LinkState.UP:
+            self.link.renew()
+
     def _over(self, execution: Execution) -> None:
         self.cells.over(execution)
         if self.cells.running is None:
@@ -277,6 +285,7 @@ class Life:
             self.link.subscribe(topic)
         else:
             self.requests.ask("shell", "kernel_info_request", lambda _: execution.settled(check))
+            self._reactor.call_later(DEAF_AFTER, partial(self._doubt_identity, execution))
 
     # The link's owner.
 
@@ -473,12 +482,17 @@ class Life:
 
     def _way_down(self, *, may_have_run: bool) -> TunnelDown:
         assert self._way is not None
-        again = (
-            f"%kernel_tunnel logs in again, and so does the next cell on {self._name} that can ask"
-            if self._way.hopeless
-            else "it is being opened again"
-        )
-        reason = f"is out of reach: the tunnel to it broke ({self._way.reason}); {again}"
+        if self._way.silent:
+            reason = self._way.reason
+        else:
+            again = (
+                f"%kernel_tunnel logs in again, and so does the next cell on {self._name} that can "
+                "ask"
+                if self._way.hopeless
+                else "it is being opened again"
+            )
+            reason = f"the tunnel to it broke ({self._way.reason}); {again}"
+        reason = f"is out of reach: {reason}"
         return TunnelDown(self._name, reason, may_have_run=may_have_run)
 
     def unavailable(self, *, may_have_run: bool = False) -> KernelMagicsError:

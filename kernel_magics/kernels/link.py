@@ -27,7 +27,7 @@ RETRY = 0.1
 
 UNPROVED_AFTER = 2.0
 """Seconds of silence on an open connection after which a kernel counts as busy and mute, not
-absent."""
+absent; or, behind a way that was healed, as one that still talks to the connection before."""
 
 
 class LinkState(Enum):
@@ -48,6 +48,15 @@ class Way(Protocol):
     @property
     def up(self) -> bool:
         """It leads somewhere, as far as anybody knows."""
+
+    @property
+    def silent(self) -> bool:
+        """It is not up, but has not broken either: nothing comes through. It may be a pause, after
+        which all that was under way arrives."""
+
+    @property
+    def stale(self) -> bool:
+        """Its far end may still hold connections from before it was healed."""
 
     @property
     def hopeless(self) -> bool:
@@ -131,6 +140,7 @@ class Link:
         self._retry = False
         self._way_told = False  # that the way needs the user
         self._opened_at = 0.0
+        self._old_identity = False  # of a connection that the way has lost
 
     @property
     def encrypted(self) -> bool:
@@ -164,6 +174,23 @@ class Link:
     def subscribe(self, topic: str) -> bool:
         """Have the kernel welcome one more topic, if transport and kernel can."""
         return self._transport is not None and self._transport.subscribe(topic)
+
+    def renew(self) -> None:
+        """Connect under another identity, if this one may still be taken by the connection before.
+
+        Some kernels (xeus) do not hand it over: they ignore who comes with the identity of somebody
+        that is there, and if they are busy, of somebody who has just gone. Replies that they owe to
+        the old one are given up.
+        """
+        if not self._old_identity:
+            return
+        self._session.renew_identity()
+        if self.state is LinkState.UP:
+            self.lost("it does not hear who was there before")
+        else:
+            self._drop_transport()
+            self._attempt()
+        self._old_identity = False
 
     def ping(self) -> None:
         """Ask for a sign of life; ``link_pong`` tells of it."""
@@ -211,6 +238,7 @@ class Link:
             self._retry, self._deadline = True, None
             self._health.lost(self._reactor.now)
             self._owner.link_lost()
+            self._old_identity = self._way is not None
         if self._is_over():
             return
         if self._retry:
@@ -248,6 +276,9 @@ class Link:
             self.state = LinkState.UNPROVED
             self._deadline = None
             self._owner.link_unproved()
+        if silent >= UNPROVED_AFTER and self._health.waiting and self._way_is_stale():
+            self.renew()
+            return
         self._again(TICK if silent < UNPROVED_AFTER else 10 * TICK, self._tick)
 
     def _is_over(self) -> bool:
@@ -259,6 +290,8 @@ class Link:
                 self._owner.link_way_lost()
             return self.state is LinkState.DOWN
         self._way_told = False
+        if self._way is not None and self._is_connected():
+            self._health.postpone(self._reactor.now)  # it was the way that broke, not the kernel
         if (status := self._exit_status()) is not None:
             finding: Finding | None = self._health.exited(status)
         else:
@@ -271,6 +304,12 @@ class Link:
             self._fail(KernelUnreachable(self.name, "it did not answer in time"))
             return True
         return False
+
+    def _is_connected(self) -> bool:
+        return self._transport is not None and self._transport.state is State.CONNECTED
+
+    def _way_is_stale(self) -> bool:
+        return self._way is not None and self._way.stale and self._is_connected()
 
     def _proved(self, proof: Handshake) -> None:
         self._proof = self._deadline = None

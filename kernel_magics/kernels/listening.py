@@ -36,6 +36,7 @@ class Listening:
         self._unproved = Silence()  # while cells wait for the proof
         self._stopped_since: float | None = None
         self._way_told = False
+        self._way_held = False  # the connection has not closed since that was told
 
     def heard(self, now: float) -> None:
         """It gave a sign of life."""
@@ -53,7 +54,7 @@ class Listening:
 
     def lost(self) -> None:
         """The connection closed."""
-        self._way_told = False
+        self._way_held = False
 
     def refusal(self, now: float) -> KernelUnresponsive | None:
         """Return why a new cell should not be sent: the kernel is silent, and usually is not."""
@@ -63,23 +64,36 @@ class Listening:
 
     def look(self, now: float, *, connected: bool) -> None:
         """Ask, tell and give up, as time passes; called while there are cells."""
-        if self._cells.running is not None and connected:
+        way_leads = self._look_at_way(now, connected=connected)
+        if self._cells.running is not None and connected and way_leads:
             self._listen(now)
-        elif self._way is not None and not self._way.up:
-            self._look_at_way(self._way, now)
-            return
-        if self._cells.waiting:
+        if self._cells.waiting and way_leads:
             self._wait_for_proof(now)
 
-    def _look_at_way(self, way: Way, now: float) -> None:
+    def _look_at_way(self, now: float, *, connected: bool) -> bool:
+        """Tell when the way ceases to lead anywhere, and when it does again; return whether it
+        does."""
+        way = self._way
+        if way is None:
+            return True
+        if way.up:
+            if self._way_told and self._way_held and connected:
+                self._silence.expect(now)
+                self._tell(self._cells.sent, "is in reach again; the connection held")
+            self._way_told = False
+            return True
         self._unproved.expect(now)  # nobody can answer now
         if not (self._way_told or way.hopeless):  # then more was told
-            self._way_told = True
-            self._tell(
-                list(self._cells),
-                f"is out of reach: the tunnel to it broke ({way.reason}). It is being opened "
-                "again, and this cell goes on there",
+            self._way_told, self._way_held = True, connected
+            text = (
+                f"is out of reach: {way.reason}. What this cell prints meanwhile comes later, or "
+                "is missing if the connection breaks"
+                if way.silent
+                else f"is out of reach: the tunnel to it broke ({way.reason}). It is being opened "
+                "again, and this cell goes on there"
             )
+            self._tell(list(self._cells), text)
+        return False
 
     def _listen(self, now: float) -> None:
         running = self._cells.sent

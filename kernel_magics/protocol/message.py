@@ -311,11 +311,16 @@ class Session:
         self._prefix = self.id if session is None else f"{session}_{secrets.token_hex(4)}"
         self.username = username or os.environ.get("USER", "username")
         self._count = itertools.count()
+        self._identity = self.id.encode()
 
     @property
     def identity(self) -> bytes:
         """The routing identity; the same on shell and stdin, or prompts would not find us."""
-        return self.id.encode()
+        return self._identity
+
+    def renew_identity(self) -> None:
+        """Be somebody else from the next connection on; replies to the one before are given up."""
+        self._identity = f"{self.id}-{secrets.token_hex(4)}".encode()
 
     def header(self, msg_type: str) -> dict[str, Any]:
         """Return a fresh header. Its order of keys is `Session`'s."""

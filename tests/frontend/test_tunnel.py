@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Generator
+from contextlib import ExitStack
 
 import psutil
 import pytest
@@ -16,6 +18,7 @@ from tests.support.kernels import HandKernel
 from tests.support.sandbox import Sandbox
 from tests.support.sshd import HOST, SshServer, make_it_ask, ssh_server
 from tests.support.waiting import wait_until
+from tests.support.windows import Display, listening, qt_variables, window
 
 PASSPHRASE = "open-sesame-4711"
 
@@ -97,6 +100,28 @@ def test_what_is_wrong_is_said_in_one_line(
     assert "Traceback" not in told
     assert not (sandbox.work / "x").exists()
     assert ssh_of(host.pid) == []
+
+
+MONOKAI = (0x27, 0x28, 0x22)
+"""The background of the style of that name."""
+
+
+def test_a_window_opens_on_a_far_kernel(
+    host: KernelHost, sandbox: Sandbox, shared_kernel: HandKernel, closing: ExitStack
+) -> None:
+    parts.require("qt")
+    display = closing.enter_context(Display(sandbox))
+    host.run(f"import os; os.environ.update({qt_variables(sandbox, display)!r})").ok()
+    host.run(f"%kernel_tunnel {HOST} 6759 --name far").ok()
+    with listening(shared_kernel.info) as listener:
+        host.run(remotely("pass", kernel="far")).ok()
+        ours = listener.session_of("execute_request")
+        said = host.run("%connect_qtconsole far --style=monokai").ok().stdout
+        opened = re.fullmatch(r"opened a Qt console on (\S+) \(pid (\d+)\)\n", said)
+        assert opened, said
+        closing.enter_context(window(int(opened[2])))
+        assert listener.console_session() != ours
+    wait_until(lambda: display.count(MONOKAI) > 400 * 200, what="a window is drawn")
 
 
 # Questions.

@@ -9,12 +9,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
 
+import pexpect
 import psutil
 import pytest
 
+from kernel_magics.connect import pulse as pulse_module
 from kernel_magics.connect import tunnel as tunnel_module
 from kernel_magics.connect.tunnel import Tunnel
 from kernel_magics.errors import (
@@ -24,6 +28,7 @@ from kernel_magics.errors import (
     KernelDied,
     KernelMagicsError,
     KernelNotFound,
+    ReplyLost,
     SshError,
     TunnelDown,
 )
@@ -210,6 +215,20 @@ def test_other_clients_may_use_the_tunnel(pool: KernelPool, far: Far, tcp: bool)
     assert other.stdout == "other\n", other.stderr
 
 
+def test_a_console_opens_on_the_file_of_a_tunnel(pool: KernelPool, far: Far) -> None:
+    parts.require("console")
+    path = pool.tunnel(HOST, far()).info.path
+    argv = [sys.executable, "-m", "jupyter_console", "--simple-prompt", "--existing", str(path)]
+    console = pexpect.spawn(argv[0], argv[1:], encoding="utf-8", timeout=PATIENCE)
+    with closing(console):
+        console.expect(r"In \[1\]: ")
+        console.sendline("print(6 * 7000)")
+        console.expect("42000")
+        console.expect(r"In \[2\]: ")
+        console.sendline("quit(keep_kernel=True)")
+        console.expect(pexpect.EOF)
+
+
 # The end.
 
 
@@ -273,35 +292,67 @@ for number in range({number}):
 """
 
 
+COUNT_UNTIL = """\
+import os, time
+for number in range(600):
+    print(number, flush=True)
+    time.sleep(0.1)
+    if os.path.exists({enough!r}):
+        break
+print(10**6)
+"""
+
+
 def texts(shown: Sequence[Message | str]) -> list[str]:
     return [str(each.content["text"]) for each in shown if isinstance(each, Message)]
 
 
-def notices(shown: Sequence[Message | str]) -> list[str]:
-    return [each for each in shown if isinstance(each, str)]
+class Shown:
+    """What a cell shows, with the time of it."""
+
+    def __init__(self) -> None:
+        self.items: list[tuple[float, Message | str]] = []
+
+    def __call__(self, item: Message | str) -> None:
+        self.items.append((time.monotonic(), item))
+
+    @property
+    def numbers(self) -> list[int]:
+        text = "".join(texts([item for _, item in self.items]))
+        return [int(number) for number in text.split()]
+
+    def said(self, words: str) -> list[float]:
+        """Return when a notice with these words was shown."""
+        return [at for at, item in self.items if isinstance(item, str) and words in item]
+
+    def resumed_after(self, then: float) -> float:
+        """Return when the first output after a moment was shown."""
+        return next(at for at, item in self.items if at > then and not isinstance(item, str))
 
 
 @pytest.mark.parametrize("times", [1, pytest.param(20, marks=pytest.mark.full)])
 @pytest.mark.parametrize("who", ["the far side", "ssh"])
 @pytest.mark.timeout(400)
 def test_a_cell_goes_on_across_a_cut(
-    pool: KernelPool, far: Far, server: SshServer, who: str, times: int
+    pool: KernelPool, far: Far, server: SshServer, sandbox: Sandbox, who: str, times: int
 ) -> None:
     kernel = pool.tunnel(HOST, far(), "far")
-    for _ in range(times):
-        shown: list[Message | str] = []
+    for number in range(times):
+        shown = Shown()
+        enough = sandbox.work / f"enough-{number}"
 
-        def show(item: Message | str, shown: list[Message | str] = shown) -> None:
-            shown.append(item)
-            if len(shown) == 4:
+        def show(item: Message | str, shown: Shown = shown, enough: Path = enough) -> None:
+            shown(item)
+            if len(shown.items) == 4:
                 server.cut() if who == "the far side" else [each.kill() for each in logins()]
+            elif shown.said("was out of reach for a moment") and not isinstance(item, str):
+                enough.touch()
 
-        execution = kernel.submit(COUNT.format(number=20, seconds=0.1))
+        execution = kernel.submit(COUNT_UNTIL.format(enough=str(enough)))
         assert execution.wait(show=show, timeout=60).status == "ok"
-        numbers = [int(text) for text in "".join(texts(shown)).split()]
-        assert numbers == sorted(set(numbers))
-        assert (numbers[0], numbers[-1]) == (0, 19)
-        assert any("was out of reach for a moment" in each for each in notices(shown))
+        assert shown.numbers == sorted(set(shown.numbers))
+        assert (shown.numbers[0], shown.numbers[-1]) == (0, 10**6)
+        assert len(shown.said("was out of reach for a moment; output may be missing")) == 1
         assert kernel.run("print('next')").stdout == "next\n"
 
 
@@ -373,6 +424,132 @@ def test_closing_while_it_is_down_leaves_nothing(
     pool.close()
     assert not folder.exists()
     assert logins() == []
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beat, tell and give up five times as fast."""
+    for name in ("BEAT", "EVERY", "SILENT_AFTER", "REOPEN_AFTER"):
+        for module in (pulse_module, tunnel_module):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, getattr(module, name) / 5)
+
+
+def served_by(server: SshServer) -> list[psutil.Process]:
+    """The far processes of the only login."""
+    (session,) = server.sessions()
+    processes = [session, *session.children(recursive=True)]
+    return [each for each in processes if "sshd" in each.name()]
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("where", [pytest.param("here", marks=pytest.mark.full), "there"])
+def test_a_silence_is_told_and_a_cell_meanwhile_is_refused(
+    pool: KernelPool, far: Far, server: SshServer, sandbox: Sandbox, where: str
+) -> None:
+    kernel = pool.tunnel(HOST, far(), "far")
+    tunnel, ssh = tunnel_of(kernel), logins()
+    shown = Shown()
+    enough = sandbox.work / "enough"
+    execution = kernel.submit(COUNT_UNTIL.format(enough=str(enough)))
+    wait_until(lambda: kernel.state is KernelState.BUSY, what="it runs")
+    stopped = ssh if where == "here" else served_by(server)
+    for each in stopped:
+        each.suspend()
+    wait_until(lambda: tunnel.silent, what="the silence is noticed")
+    with pytest.raises(TunnelDown, match="out of reach: nothing has come from there for") as caught:
+        kernel.run("print('never')")
+    assert not caught.value.may_have_run
+    tried = time.monotonic() + pulse_module.REOPEN_AFTER + 1.0
+    wait_until(lambda: time.monotonic() > tried, what="another login was tried")
+    for each in stopped:
+        each.resume()
+
+    def show(item: Message | str) -> None:
+        shown(item)
+        if shown.said("is in reach again"):
+            enough.touch()
+
+    assert execution.wait(show=show, timeout=PATIENCE).status == "ok"
+    *numbers, end = shown.numbers
+    assert (numbers, end) == (list(range(len(numbers))), 10**6)
+    assert len(shown.said("is in reach again; the connection held")) == 1
+    assert not shown.said("was out of reach")
+    wait_until(lambda: logins() == ssh, what="the login is the same, and the only one")
+
+
+@pytest.mark.full
+@pytest.mark.usefixtures("impatient")
+def test_a_silent_login_is_replaced_where_nobody_can_tell_that_it_only_pauses(
+    hand_kernel: StartHand, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts.require("sshd")
+    hand = hand_kernel("tcp")
+    only = ["MaxSessions 1"]  # forwards, and no commands
+    with ssh_server(sandbox.root / "sshd", server=only) as server, closing(KernelPool()) as pool:
+        monkeypatch.setenv("PATH", f"{server.bin}{os.pathsep}{os.environ['PATH']}")
+        kernel = pool.tunnel(HOST, str(hand.connection_file), "far")
+        ssh, held = logins(), served_by(server)
+        shown = Shown()
+        enough = sandbox.work / "enough"
+        execution = kernel.submit(COUNT_UNTIL.format(enough=str(enough)))
+        wait_until(lambda: kernel.state is KernelState.BUSY, what="it runs")
+        for each in held:
+            each.suspend()
+
+        def show(item: Message | str) -> None:
+            shown(item)
+            if shown.said("was out of reach for a moment"):
+                enough.touch()
+
+        assert execution.wait(show=show, timeout=PATIENCE).status == "ok"
+        assert shown.numbers == sorted(set(shown.numbers))
+        assert shown.numbers[-1] == 10**6
+        assert len(shown.said("was out of reach for a moment")) == 1
+        assert len(logins()) == 1
+        assert logins() != ssh
+        for each in held:
+            each.kill()
+
+
+@pytest.mark.parametrize(
+    "looks",
+    [
+        pytest.param(True, marks=pytest.mark.full, id="it is ended"),
+        pytest.param(False, id="it cannot be ended"),
+    ],
+)
+def test_what_the_far_side_still_holds_of_the_login_before_does_no_harm(
+    hand_kernel: StartHand, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, looks: bool
+) -> None:
+    parts.require("sshd")
+    parts.require("xpython")  # which ignores whoever comes with the identity of one that is there
+    hand = hand_kernel("xpython")
+    only = [] if looks else ["MaxSessions 1"]  # forwards, and no commands
+    with ssh_server(sandbox.root / "sshd", server=only) as server, closing(KernelPool()) as pool:
+        monkeypatch.setenv("PATH", f"{server.bin}{os.pathsep}{os.environ['PATH']}")
+        kernel = pool.tunnel(HOST, str(hand.connection_file), "far")
+        code = COUNT.format(number=40, seconds=0.1)
+        shown = Shown()
+        execution = kernel.submit(code, user_expressions={})
+        with ThreadPoolExecutor(1) as waiting:
+            result = waiting.submit(execution.wait, show=shown, timeout=30)
+            wait_until(lambda: bool(shown.items), what="it counts")
+            held = served_by(server)
+            for each in held:
+                each.suspend()
+            for each in logins():
+                each.kill()
+            with pytest.raises(ReplyLost):
+                result.result()
+        assert shown.numbers == sorted(set(shown.numbers))
+        assert (shown.numbers[0], shown.numbers[-1]) == (0, 39)
+        assert shown.said("was out of reach for a moment")
+        assert kernel.run("print('next')").stdout == "next\n"
+        assert not (looks and any(each.is_running() for each in held))
+        for each in held:
+            if each.is_running():
+                each.kill()
 
 
 @pytest.mark.parametrize("number", [5, pytest.param(50, marks=pytest.mark.full)])
@@ -451,97 +628,185 @@ def test_plain_tcp_to_another_machine_is_refused_unless_the_user_says_so(
     path.unlink()
 
 
-# A cable that is pulled.
+# A cable that is pulled, and pauses that are no cuts.
 
-REPORTED_WITHIN = 17.0
-"""Seconds: keepalives every 5 s, the third of which has to be missing."""
+REPORTED_WITHIN = 15.0
+"""Seconds from when the cable is pulled."""
+
+OUT = 30.0
+"""Seconds for which it is out: for longer than anybody waits for an echo."""
+
+CABLES, ROUNDS = 10, 2
+
+
+@dataclass(frozen=True)
+class Cable:
+    """A server at the end of a cable. Kernels there are reached by Unix sockets, which know no
+    networks."""
+
+    network: Network
+    server: SshServer
+    host: str
+
+    def cut_off(self, how: str, seconds: float) -> None:
+        """For a while, lose everything on the way, or have the cable pulled at our end."""
+        lost = how == "lost"
+        self.network.lose(lost=True) if lost else self.network.plug(in_=False)
+        threading.Event().wait(seconds)
+        self.network.lose(lost=False) if lost else self.network.plug(in_=True)
 
 
 @pytest.fixture
-def cable(
-    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
-) -> Generator[tuple[Network, SshServer]]:
-    """A server at the end of a cable. Kernels there are reached by Unix sockets, which know no
-    networks."""
+def cable(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Generator[Callable[[], Cable]]:
+    """Lay cables."""
     parts.require("sshd")
     parts.require("netns")
-    with network() as there, ssh_server(sandbox.root / "sshd", where=there) as server:
-        monkeypatch.setenv("PATH", f"{server.bin}{os.pathsep}{os.environ['PATH']}")
-        yield there, server
+    cables: list[Cable] = []
+    with ExitStack() as stack:
 
-
-@pytest.mark.full
-@pytest.mark.timeout(200)
-def test_a_cell_goes_on_after_the_cable_was_out_for_half_a_minute(
-    cable: tuple[Network, SshServer], hand_kernel: StartHand
-) -> None:
-    there, server = cable
-    name = left_there(hand_kernel("ipc"), server)
-    with closing(KernelPool()) as pool:
-        kernel = pool.tunnel(HOST, name, "far")
-        tunnel = tunnel_of(kernel)
-        shown: list[Message | str] = []
-        execution = kernel.submit(COUNT.format(number=250, seconds=0.2))
-        out, back = threading.Event(), threading.Event()
-
-        def pull() -> None:
-            out.wait()
-            there.plug(in_=False)
-            began = time.monotonic()
-            wait_until(lambda: not tunnel.up, REPORTED_WITHIN, what="the cut is reported")
-            back.wait(30 - (time.monotonic() - began))
-            there.plug(in_=True)
-            wait_until(lambda: tunnel.up, HEALED_WITHIN, what="the tunnel is up again")
-            back.set()
-
-        def show(item: Message | str) -> None:
-            shown.append(item)
-            out.set()
-
-        pulling = threading.Thread(target=pull)
-        pulling.start()
-        assert execution.wait(show=show, timeout=120).status == "ok"
-        pulling.join()
-        assert back.is_set()
-        numbers = [int(text) for text in "".join(texts(shown)).split()]
-        assert numbers == sorted(set(numbers))
-        assert (numbers[0], numbers[-1]) == (0, 249)
-        assert any("was out of reach for a moment" in each for each in notices(shown))
-
-
-@pytest.mark.full
-@pytest.mark.timeout(200)
-@pytest.mark.parametrize("what", ["the cable is out for 8 s", "ssh is stopped for 30 s"])
-def test_a_pause_loses_nothing(
-    cable: tuple[Network, SshServer], hand_kernel: StartHand, what: str
-) -> None:
-    there, server = cable
-    name = left_there(hand_kernel("ipc"), server)
-    with closing(KernelPool()) as pool:
-        kernel = pool.tunnel(HOST, name, "far")
-        shown: list[Message | str] = []
-        execution = kernel.submit(COUNT.format(number=200, seconds=0.2))
-        begun = threading.Event()
-
-        def pause() -> None:
-            begun.wait()
-            if what.startswith("ssh"):
-                (ssh,) = logins()
-                ssh.suspend()
-                threading.Event().wait(30)
-                ssh.resume()
+        def lay() -> Cable:
+            there, host = stack.enter_context(network()), f"gpubox{len(cables)}"
+            folder = sandbox.root / f"sshd-{there.number}"
+            server = stack.enter_context(ssh_server(folder, where=there, host=host))
+            cables.append(Cable(there, server, host))
+            first = cables[0].server  # the one whose configuration is read
+            if len(cables) == 1:
+                monkeypatch.setenv("PATH", f"{server.bin}{os.pathsep}{os.environ['PATH']}")
             else:
-                there.plug(in_=False)
-                threading.Event().wait(8)
-                there.plug(in_=True)
+                first.config.write_text(first.config.read_text() + server.config.read_text())
+            return cables[-1]
 
-        def show(item: Message | str) -> None:
-            shown.append(item)
-            begun.set()
+        yield lay
 
-        pausing = threading.Thread(target=pause)
-        pausing.start()
-        assert execution.wait(show=show, timeout=120).status == "ok"
-        pausing.join()
-        assert [int(text) for text in "".join(texts(shown)).split()] == list(range(200))
-        assert not any("out of reach" in each for each in notices(shown))
+
+Lay = Callable[[], Cable]
+
+
+@dataclass
+class Cut:
+    """How one cell went over one cut: seconds from its beginning, and from its end."""
+
+    how: str
+    reported: float
+    healed: float
+    numbers: list[int]
+    held: int
+    gaps: int
+
+    @property
+    def fine(self) -> bool:
+        """The gap is named as what it is: a pause, or one in which output was lost."""
+        whole = self.numbers == list(range(250))
+        return (
+            self.reported < REPORTED_WITHIN
+            and self.healed < HEALED_WITHIN
+            and self.numbers == sorted(set(self.numbers))
+            and (self.numbers[0], self.numbers[-1]) == (0, 249)
+            and (self.held, self.gaps) in ([(1, 0), (0, 1)] if whole else [(0, 1)])
+        )
+
+
+def cut_once(kernel: Kernel, cable: Cable, how: str, delay: float) -> Cut:
+    """Cut a cell off that counts; ``delay`` is from its first number."""
+    shown = Shown()
+    execution = kernel.submit(COUNT.format(number=250, seconds=0.2))
+    with ThreadPoolExecutor(1) as waiting:
+        result = waiting.submit(execution.wait, show=shown, timeout=120)
+        wait_until(lambda: bool(shown.items), what="it counts")
+        threading.Event().wait(delay)
+        began = time.monotonic()
+        cable.cut_off(how, OUT)
+        back = time.monotonic()
+        assert result.result().status == "ok"
+    return Cut(
+        how,
+        shown.said("is out of reach")[0] - began,
+        shown.resumed_after(back) - back,
+        shown.numbers,
+        len(shown.said("is in reach again; the connection held")),
+        len(shown.said("was out of reach for a moment; output may be missing")),
+    )
+
+
+@pytest.mark.full
+@pytest.mark.timeout(400)
+def test_a_cell_goes_on_after_the_network_was_away_for_half_a_minute(
+    cable: Lay, hand_kernel: StartHand
+) -> None:
+    with ExitStack() as stack:
+        pool = stack.enter_context(closing(KernelPool()))
+        cables = [cable() for _ in range(CABLES)]
+        names = [left_there(hand_kernel("ipc"), each.server) for each in cables]
+        kernels = [pool.tunnel(each.host, name) for each, name in zip(cables, names, strict=True)]
+        threads = stack.enter_context(ThreadPoolExecutor(CABLES))
+        delays = [place * 0.3 for place in range(CABLES)]  # different moments of the pulse
+        ways = ["lost", "pulled"] * CABLES
+        cuts: list[Cut] = []
+        for _ in range(ROUNDS):
+            cuts += threads.map(cut_once, kernels, cables, ways, delays)
+        for cut in cuts:
+            print(
+                f"{cut.how}: reported after {cut.reported:.1f} s, healed {cut.healed:.1f} s after "
+                f"its end, {len(cut.numbers)} of 250 numbers, held {cut.held}, gap {cut.gaps}"
+            )
+        assert [cut for cut in cuts if not cut.fine] == []
+        assert [kernel.run("print('next')").stdout for kernel in kernels] == ["next\n"] * CABLES
+
+
+def pause_ssh(cable: Cable, ssh: psutil.Process) -> None:
+    ssh.suspend()
+    threading.Event().wait(OUT)
+    ssh.resume()
+
+
+def pause_the_far_side(cable: Cable, ssh: psutil.Process) -> None:
+    stopped = served_by(cable.server)
+    for each in stopped:
+        each.suspend()
+    threading.Event().wait(OUT)
+    for each in stopped:
+        each.resume()
+
+
+def pause_the_cable(cable: Cable, ssh: psutil.Process) -> None:
+    cable.cut_off("pulled", 8)
+
+
+def pause_the_network(cable: Cable, ssh: psutil.Process) -> None:
+    cable.cut_off("lost", 8)
+
+
+PAUSES = [pause_ssh, pause_the_far_side, pause_the_cable, pause_the_network, pause_the_network]
+
+
+@pytest.mark.full
+@pytest.mark.timeout(200)
+def test_a_pause_loses_nothing(cable: Lay, hand_kernel: StartHand) -> None:
+    def play(pause: Callable[[Cable, psutil.Process], None], kernel: Kernel, there: Cable) -> None:
+        ssh = sshs[kernel]
+        shown = Shown()
+        execution = kernel.submit(COUNT.format(number=200, seconds=0.2))
+        with ThreadPoolExecutor(1) as waiting:
+            result = waiting.submit(execution.wait, show=shown, timeout=120)
+            wait_until(lambda: bool(shown.items), what="it counts")
+            began = time.monotonic()
+            pause(there, ssh)
+            assert result.result().status == "ok"
+        assert shown.numbers == list(range(200))
+        (reported,) = shown.said("is out of reach: nothing has come from there")
+        assert reported - began < REPORTED_WITHIN
+        assert len(shown.said("is in reach again; the connection held")) == 1
+        assert not shown.said("was out of reach")
+
+    with closing(KernelPool()) as pool, ThreadPoolExecutor(len(PAUSES)) as threads:
+        sshs: dict[Kernel, psutil.Process] = {}
+        cables = [cable() for _ in PAUSES]
+        for there in cables:
+            before = logins()
+            name = left_there(hand_kernel("ipc"), there.server)
+            kernel = pool.tunnel(there.host, name)
+            (sshs[kernel],) = set(logins()) - set(before)
+        for _ in threads.map(play, PAUSES, sshs, cables):
+            pass
+        same = set(sshs.values())
+        wait_until(lambda: set(logins()) == same, what="the logins are the same, and the only ones")

@@ -652,6 +652,13 @@ def test_the_routing_identity_is_the_session() -> None:
     assert Session("x").identity == b"x"
 
 
+def test_a_new_routing_identity_changes_no_session() -> None:
+    session = Session("x")
+    session.renew_identity()
+    assert session.identity.startswith(b"x-")
+    assert session.header("kernel_info_request")["session"] == "x"
+
+
 @pytest.mark.parametrize(
     "given_name, environment, used",
     [("me", "other", "me"), ("", "other", "other"), ("", None, "username")],

@@ -2,7 +2,9 @@
 
 import json
 import os
+import socket
 import uuid
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,17 @@ def tcp_info() -> Info:
     """
     ports = {f"{channel}_port": 0 for channel in CHANNELS}
     return {"transport": "tcp", "ip": "127.0.0.1", **ports, **_key()}
+
+
+def chosen_info() -> Info:
+    """Loopback TCP on free ports, for kernels that cannot choose their own (xeus)."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in CHANNELS]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        numbers = [each.getsockname()[1] for each in sockets]
+    ports = {f"{name}_port": number for name, number in zip(CHANNELS, numbers, strict=True)}
+    return tcp_info() | ports
 
 
 def ipc_info(folder: Path) -> Info:

@@ -21,6 +21,7 @@ from jupyter_client.connect import KernelConnectionInfo
 from tests.support.connection import (
     CHANNELS,
     Info,
+    chosen_info,
     curve_info,
     ipc_info,
     read_info,
@@ -32,8 +33,9 @@ from tests.support.processes import Process
 from tests.support.sandbox import Sandbox
 from tests.support.waiting import PATIENCE, Deadline, as_deadline, wait_until
 
-Kind = Literal["tcp", "ipc", "curve", "floor", "bash", "echo"]
-"""ipykernel on three transports; the oldest ipykernel; bash_kernel; our own ``echo``."""
+Kind = Literal["tcp", "ipc", "curve", "floor", "bash", "echo", "xpython"]
+"""ipykernel on three transports; the oldest ipykernel; bash_kernel; our own ``echo``;
+xeus-python."""
 
 
 class HandKernel:
@@ -232,6 +234,8 @@ class HandKernel:
                 return ipc_info(self._socket_folder)
             case "curve":
                 return curve_info()
+            case "xpython":
+                return chosen_info()
             case _:
                 return tcp_info()
 
@@ -244,6 +248,8 @@ class HandKernel:
                 module = "bash_kernel"
             case "echo":
                 module = "tests.support.echo"
+            case "xpython":
+                module = "xpython_launcher"
         argv = [python, "-m", module, "-f", str(self.connection_file)]
         return Process(argv, env=self._env, cwd=self._cwd, log=self._log)
 

@@ -97,6 +97,7 @@ def encrypting() -> bool:
 
 PARTS: dict[str, tuple[Callable[[], bool], str]] = {
     "bash": (lambda: importable("bash_kernel"), "pip install bash_kernel"),
+    "console": (lambda: importable("jupyter_console"), "pip install jupyter_console"),
     "curve": (encrypting, 'pip install "ipykernel>=7.3" "jupyter_client>=8.9"'),
     "floor": (
         lambda: floor_python() is not None,
@@ -133,6 +134,7 @@ PARTS: dict[str, tuple[Callable[[], bool], str]] = {
         " && apt-get install -y --no-install-recommends xvfb fonts-dejavu-core libegl1"
         " libxcb-cursor0 libxcb-icccm4 libxcb-keysyms1 libxcb-shape0 libxkbcommon-x11-0",
     ),
+    "xpython": (lambda: importable("xpython"), "pip install xeus-python"),
 }
 """Each part: whether it is here, and the line that installs it."""
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import getpass
 import hashlib
+import itertools
 import os
 import shutil
 import socket
 import subprocess
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +70,8 @@ class SshServer:
 
 @dataclass(frozen=True)
 class Network:
-    """A network namespace with one cable to it, which can be pulled. Needs root and iproute2."""
+    """A network namespace behind one that routes, and two ways to be cut off from it. Needs root
+    and iproute2."""
 
     name: str
     number: int
@@ -77,11 +79,26 @@ class Network:
     @property
     def address(self) -> str:
         """Of the far end."""
-        return f"10.213.{self.number}.2"
+        return f"10.214.{self.number}.2"
+
+    @property
+    def router(self) -> str:
+        return f"{self.name}r"
 
     def plug(self, *, in_: bool) -> None:
-        """Put the cable in, or pull it out."""
+        """Put our end of the cable in, or pull it out. The system knows, and goes on at once."""
         ip("link", "set", self.name, "up" if in_ else "down")
+        if in_:
+            self.make_known()
+
+    def lose(self, *, lost: bool) -> None:
+        """Lose on the way whatever is sent in either direction, or no more. Nobody knows."""
+        word = f"echo {0 if lost else 1} >/proc/sys/net/ipv4/ip_forward"
+        ip("netns", "exec", self.router, "sh", "-c", word)
+
+    def make_known(self) -> None:
+        """Tell the system the way there."""
+        ip("route", "replace", f"10.214.{self.number}.0/24", "via", f"10.213.{self.number}.2")
 
     @property
     def prefix(self) -> list[str]:
@@ -93,23 +110,40 @@ def ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True, capture_output=True)
 
 
+_networks = itertools.count()
+
+
 @contextmanager
 def network() -> Generator[Network]:
     """Make a namespace, and take it away again."""
-    network = Network(f"km{os.getpid()}", os.getpid() % 250)
-    near, far = network.name, f"{network.name}x"
-    ip("netns", "add", network.name)
-    try:
-        ip("link", "add", near, "type", "veth", "peer", "name", far, "netns", network.name)
-        ip("addr", "add", f"10.213.{network.number}.1/24", "dev", near)
-        ip("link", "set", near, "up")
+    number = next(_networks)
+    network = Network(f"km{os.getpid()}-{number}", (os.getpid() + number) % 250)
+    with ExitStack() as stack:
+        for namespace in (network.router, network.name):
+            ip("netns", "add", namespace)
+            stack.callback(ip, "netns", "del", namespace)
+        lay(None, network.router, network.name, f"10.213.{network.number}")
+        lay(network.router, network.name, f"{network.name}f", f"10.214.{network.number}")
         inside = ("netns", "exec", network.name, "ip")
-        ip(*inside, "addr", "add", f"{network.address}/24", "dev", far)
-        ip(*inside, "link", "set", far, "up")
-        ip(*inside, "link", "set", "lo", "up")
+        ip(*inside, "route", "add", "default", "via", f"10.214.{network.number}.1")
+        network.make_known()
+        network.lose(lost=False)
         yield network
-    finally:
-        ip("netns", "del", network.name)
+
+
+def lay(near: str | None, far: str, name: str, prefix: str) -> None:
+    """Lay a cable between two namespaces, ``near`` being ours if it is None; .1 and .2 are its
+    ends' addresses."""
+    here = () if near is None else ("netns", "exec", near, "ip")
+    there = ("netns", "exec", far, "ip")
+    ip(*here, "link", "add", name, "type", "veth", "peer", "name", f"{name}x", "netns", far)
+    for where, end, address in (
+        (here, name, f"{prefix}.1/24"),
+        (there, f"{name}x", f"{prefix}.2/24"),
+    ):
+        ip(*where, "addr", "add", address, "dev", end)
+        ip(*where, "link", "set", end, "up")
+    ip(*there, "link", "set", "lo", "up")
 
 
 @dataclass(frozen=True)
@@ -170,10 +204,11 @@ def ssh_server(
     environment: Mapping[str, str] | None = None,
     where: Network | None = None,
     secrets: Secrets | None = None,
+    host: str = HOST,
 ) -> Generator[SshServer]:
     """Run one, here or at the end of a cable; ``server`` and ``client`` are more lines of their
-    configurations, ``environment`` is what logins have besides the usual. With ``secrets`` it takes
-    these, and no key."""
+    configurations, ``environment`` is what logins have besides the usual, ``host`` is what the
+    client calls it. With ``secrets`` it takes these, and no key."""
     address = "127.0.0.1" if where is None else where.address
     folder.mkdir(mode=0o700)
     for name in ("host", "user"):
@@ -203,7 +238,7 @@ def ssh_server(
     (folder / "config").write_text(
         "\n".join(
             [
-                *[*client, f"Host {HOST}", f"HostName {address}", f"Port {port}"],
+                *[*client, f"Host {host}", f"HostName {address}", f"Port {port}"],
                 *[f"User {getpass.getuser()}", f"IdentityFile {folder / 'user'}"],
                 *["IdentitiesOnly yes", f"UserKnownHostsFile {folder / 'known'}", ""],
             ]
