@@ -127,7 +127,8 @@ class Listening:
             self._tell(
                 self._cells.waiting,
                 f"has not answered for {lasts:.0f} s, as kernels do that run somebody else's "
-                "cell; this one has not been sent. Ctrl-C takes it back",
+                "cell (or whose key is not that of the connection file); this one has not been "
+                "sent. Ctrl-C takes it back",
             )
 
     def _stopped_for(self, now: float) -> float:
