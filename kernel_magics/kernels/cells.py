@@ -19,7 +19,8 @@ class Cells:
         self.waiting: list[Execution] = []
         """Not sent: the kernel is not proved now."""
         self.running: Execution | None = None
-        """The first of those that were sent and are not over; None when the kernel owes us none."""
+        """The first of those that were sent and are not over; None when the kernel owes us none.
+        Cells in subshells run beside it and do not count."""
         self._unfinished: dict[str, Execution] = {}
         self._late: OrderedDict[str, Execution] = OrderedDict()
 
@@ -46,7 +47,8 @@ class Cells:
     def leave(self, execution: Execution) -> None:
         """It is about to be sent."""
         execution.sent = True
-        self.running = self.running or execution
+        if not execution.beside:
+            self.running = self.running or execution
 
     def over(self, execution: Execution) -> None:
         """It is over; a second time this does nothing."""
@@ -54,7 +56,7 @@ class Cells:
         if self._unfinished.pop(msg_id, None) is None:
             return
         if self.running is execution:
-            self.running = next(iter(self.sent), None)
+            self.running = next((each for each in self.sent if not each.beside), None)
         self._late[msg_id] = execution
         if len(self._late) > REMEMBERED:
             self._late.popitem(last=False)

@@ -121,6 +121,9 @@ class Controls(Protocol):
     def answer(self, value: str) -> None:
         """Answer the prompt that is open."""
 
+    def withdraw(self, execution: Execution) -> None:
+        """Do not run it, or say that it cannot be stopped."""
+
     def settle(self, check: protocol.Check, execution: Execution) -> None:
         """Find out, and call :meth:`Execution.settled`."""
 
@@ -143,10 +146,15 @@ class Execution:
         sink: Sink | None,
         limits: Limits,
         now: float,
+        subshell: bool | str = False,
     ) -> None:
         self.kernel = kernel
         self.request = request
         self.limits = limits
+        self.beside = bool(subshell)
+        """It runs in a subshell, whatever else runs in the kernel."""
+        self.subshell = subshell if isinstance(subshell, str) else None
+        """Which that is; None before one was found."""
         self.sent = False
         """The request has left: from here on the code may have run."""
         self._controls = controls
@@ -180,8 +188,14 @@ class Execution:
         return self._questions > self._answers
 
     def interrupt(self) -> None:
-        """Interrupt the kernel, if this cell still runs."""
-        if not self.done:
+        """Interrupt the kernel, if this cell still runs.
+
+        Not for a cell in a subshell: only the kernel's main thread takes interrupts, and what runs
+        there is another cell.
+        """
+        if self.beside and not self.done:
+            self._controls.withdraw(self)
+        elif not self.done:
             self._interrupted_at = time.monotonic()
             self.interrupted_early = self.begun is None
             self._controls.interrupt()
@@ -457,6 +471,7 @@ def error_of(kernel: str, finished: protocol.Finished) -> RemoteError:
         str(reply.get("evalue") or ""),
         [str(line) for line in lines] if isinstance(lines, list) else [],
     )
+    error.payload = _list_of_dicts(reply.get("payload"))
     error.explained = finished.explained
     return error
 
