@@ -209,6 +209,7 @@ class Life:
         self.cells.fail(execution, NoSubshell(self._name, reason))
 
     def _send_now(self, execution: Execution) -> None:
+        self.questions.outdated()
         self._listening.expect(self._reactor.now)
         self.cells.leave(execution)
         self.link.send("shell", execution.request)
@@ -520,6 +521,7 @@ class Life:
             # And only those of its main thread, beside which the others run.
             self._status_seen = True
             busy = content.get("execution_state") == "busy"
+            self.questions.outdated()
             self.state = KernelState.BUSY if busy else KernelState.IDLE
 
     def _missed(self, executions: list[Execution], _: Message) -> None:

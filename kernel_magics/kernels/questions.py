@@ -4,8 +4,8 @@ thread.
 
 While it is busy a spare subshell answers, if it has any. A kernel is asked one question at a time:
 a busy one shall not find fifty of them in its queue, and jedi answers nothing, without a word, to
-two threads at once. The newest one asked meanwhile is next; nobody waits for the others any
-more."""
+two threads at once. The newest one asked meanwhile is next; nobody waits for the others any more.
+An answer that comes too late is kept a while for whoever presses Tab again."""
 
 from __future__ import annotations
 
@@ -25,20 +25,34 @@ STUCK_AFTER = 2.0
 """Seconds without an answer, after which a shell is not worth waiting for until it has answered.
 The first completion takes ipykernel up to 1 s, because it loads jedi."""
 
+KEPT_FOR = 10.0
+"""Seconds for which a late answer is kept, unless a cell runs meanwhile."""
+
 Answer = Future[Message | None]
 """The reply; None when there will be none."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Question:
     msg_type: str
     content: dict[str, Any]
-    answer: Answer
+    answers: list[Answer]
 
-    def give(self, reply: Message | None) -> None:
-        """Answer it, if anybody still waits."""
-        if self.answer.set_running_or_notify_cancel():
-            self.answer.set_result(reply)
+    def same(self, other: _Question) -> bool:
+        """Whether both would have the same answer."""
+        return (self.msg_type, self.content) == (other.msg_type, other.content)
+
+    @property
+    def awaited(self) -> bool:
+        """Somebody still waits for its answer."""
+        return not all(answer.cancelled() for answer in self.answers)
+
+    def give(self, reply: Message | None) -> bool:
+        """Answer it; return whether anybody still waited."""
+        waiting = [each for each in self.answers if each.set_running_or_notify_cancel()]
+        for answer in waiting:
+            answer.set_result(reply)
+        return bool(waiting)
 
 
 class _Shell:
@@ -47,6 +61,7 @@ class _Shell:
     def __init__(self) -> None:
         self.subshell: str | None = None
         self.asked: float | None = None  # when; None when it owes no answer
+        self.current: _Question | None = None
         self.next: _Question | None = None
 
     def stuck(self, now: float) -> bool:
@@ -69,11 +84,18 @@ class Questions:
         self._free = free
         self._main = _Shell()
         self._spare = _Shell()
+        self._late: tuple[_Question, Message, float] | None = None
 
     def ask(self, msg_type: str, content: dict[str, Any], answer: Answer) -> None:
         """Have the question answered by whoever can do so now."""
-        question = _Question(msg_type, content, answer)
+        question = _Question(msg_type, content, [answer])
         now = self._reactor.now
+        if self._late is not None:
+            asked, reply, came = self._late
+            self._late = None
+            if question.same(asked) and now - came < KEPT_FOR:
+                question.give(reply)
+                return
         spare_owes = self._spare.asked is not None and not self._spare.stuck(now)
         if self._free() and not spare_owes:
             shell = self._main
@@ -85,13 +107,20 @@ class Questions:
             self._send(shell, question)
         elif shell.stuck(now):
             question.give(None)
+        elif shell.current is not None and question.same(shell.current):
+            shell.current.answers.append(answer)
         else:
             if shell.next is not None:
                 shell.next.give(None)
             shell.next = question
 
+    def outdated(self) -> None:
+        """A cell runs, after which other names may be there."""
+        self._late = None
+
     def lost_touch(self, *, same: bool) -> None:
         """The connection closed; ``same`` is False once another process has taken its place."""
+        self._late = None
         for shell in (self._main, self._spare):
             self._give_up(shell)
         if not same:
@@ -109,13 +138,14 @@ class Questions:
             shell.next = question
             self._subshells.take(partial(self._taken, shell), lambda _: self._give_up(shell))
             return
+        shell.current = question
         self._requests.ask(
             "shell",
             question.msg_type,
             partial(self._replied, shell, question),
             question.content,
             subshell=shell.subshell,
-            failed=lambda _: question.give(None),
+            failed=lambda _: self._failed(question),
         )
 
     def _taken(self, shell: _Shell, subshell: str) -> None:
@@ -128,17 +158,22 @@ class Questions:
     def _replied(self, shell: _Shell, question: _Question, reply: Message) -> None:
         if shell.subshell is not None and _is_unknown(reply):
             shell.subshell = None  # somebody has deleted it
-        question.give(reply)
+        if not question.give(reply):
+            self._late = (question, reply, self._reactor.now)
         self._ask_next(shell)
 
     def _ask_next(self, shell: _Shell) -> None:
-        shell.asked = None
+        shell.asked = shell.current = None
         question, shell.next = shell.next, None
-        if question is not None and not question.answer.cancelled():
+        if question is not None and question.awaited:
             self._send(shell, question)
 
+    @staticmethod
+    def _failed(question: _Question) -> None:
+        question.give(None)
+
     def _give_up(self, shell: _Shell) -> None:
-        shell.asked = None
+        shell.asked = shell.current = None
         question, shell.next = shell.next, None
         if question is not None:
             question.give(None)

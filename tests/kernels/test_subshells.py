@@ -91,14 +91,14 @@ def subshells(hand: HandKernel) -> list[str]:
 
 def test_an_idle_kernel_answers_on_its_main_shell(kernel: Kernel, hand: HandKernel) -> None:
     warm(kernel)
-    completion = kernel.complete("import os; os.pa + 1", 16)
+    completion = kernel.complete("import os; os.pa + 1", 16, timeout=10)
     assert completion is not None
     assert "path" in completion.matches
     assert (completion.start, completion.end) == (14, 16)
-    inspection = kernel.inspect("print(1)", 2)
+    inspection = kernel.inspect("print(1)", 2, timeout=10)
     assert inspection is not None
     assert "sep" in inspection.data["text/plain"]
-    completeness = kernel.is_complete("for i in x:")
+    completeness = kernel.is_complete("for i in x:", timeout=10)
     assert completeness is not None
     assert (completeness.status, completeness.indent) == ("incomplete", "    ")
     assert subshells(hand) == []
@@ -174,6 +174,31 @@ def test_the_newest_question_is_answered_once_the_shell_can(
     assert kernel.complete("third") is not None
     asked = [one.content["code"] for one in fake.requests if one.type == "complete_request"]
     assert asked == ["first", "third"]
+
+
+def test_an_answer_that_came_too_late_is_there_when_tab_is_pressed_again(
+    pool: KernelPool, fake_kernel: StartFake
+) -> None:
+    fake = fake_kernel({"complete_request": []})
+    kernel = pool.attach(fake.connection_file)
+    assert kernel.complete("same", timeout=0.05) is None
+    assert kernel.complete("same", timeout=0.05) is None
+    late = fake.wait_for("complete_request")
+    fake.do(lambda fake: fake.answer(late))
+    wait_until(lambda: kernel.complete("same", timeout=0.05), what="the late answer came")
+    assert [one.type for one in fake.requests].count("complete_request") == 1
+
+
+def test_a_late_answer_is_not_kept_beyond_the_next_cell(
+    pool: KernelPool, fake_kernel: StartFake
+) -> None:
+    fake = fake_kernel({"complete_request": []})
+    kernel = pool.attach(fake.connection_file)
+    assert kernel.complete("same", timeout=0.05) is None
+    late = fake.wait_for("complete_request")
+    fake.do(lambda fake: fake.answer(late))
+    kernel.run("1")
+    assert kernel.complete("same", timeout=0.05) is None
 
 
 def test_a_kernel_that_is_gone_has_nothing_to_say(kernel: Kernel, hand: HandKernel) -> None:
