@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable
+from itertools import cycle, islice
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from tests.support import steps
 from tests.support.fake import Request
 from tests.support.hosts import KernelHost, TerminalHost
 from tests.support.kernels import HandKernel, connected
+from tests.support.sandbox import Sandbox
 from tests.support.waiting import wait_until
 
 desk, lasting_desk = frontend.desk, frontend.lasting_desk_newest_first
@@ -23,6 +26,8 @@ new_desk = frontend.new_desk
 
 PROMPT = 0.6
 """Seconds for which a prompt may wait."""
+
+FULL = os.environ.get("KM_TIER") == "full"
 
 TYPED = "_jupyter_types_experimental"
 
@@ -470,3 +475,47 @@ def test_in_a_terminal_an_exit_ends_nothing_here(
     host, _ = terminal
     assert "this session is still here" in host.run("%%remote k\nexit")
     assert "42" in host.run("6 * 7")
+
+
+NOTE_TIMES = """\
+import time
+menu = get_ipython().pt_app.completer
+ask_menu = menu.get_completions
+def noted(document, event):
+    begun = time.perf_counter()
+    found = list(ask_menu(document, event))
+    print(time.perf_counter() - begun, file=open({file!r}, 'a'))
+    return iter(found)
+menu.get_completions = noted"""
+"""Writes down how long the prompt stood still for each Tab."""
+
+BUSY = {"sleeping": False, "spinning": True}
+
+
+@pytest.mark.parametrize("how", BUSY)
+@pytest.mark.parametrize("age", frontend.NEWEST_FIRST)
+def test_in_a_terminal_tab_comes_back_in_time_while_the_other_kernel_is_busy(
+    terminal_host: Callable[..., TerminalHost],
+    hand_kernel: Callable[..., HandKernel],
+    sandbox: Sandbox,
+    age: frontend.Age,
+    how: str,
+) -> None:
+    kernel = hand_kernel("floor" if age == "floor" else "tcp")
+    terminal = terminal_with(terminal_host("full"), kernel)
+    file = sandbox.work / "times"
+    file.touch()
+    terminal.run(NOTE_TIMES.format(file=str(file)))
+    with kernel.busy(spin=BUSY[how]):
+        terminal.press("\x1b[200~%%remote k\nos.pa\x1b[201~")
+        # In no escape sequence, and in no menu: what is echoed is what was typed.
+        for number, key in enumerate(islice(cycle("äöüßþøåæœñ"), 50 if FULL else 5), start=1):
+            terminal.press("\t")
+            wait_until(
+                lambda number=number: file.read_text().count("\n") >= number,  # type: ignore[misc]
+                what="Tab has come back",
+            )
+            terminal.press(key)
+            terminal.expect(key, timeout=5)
+            terminal.press("\x7f")
+    assert max(map(float, file.read_text().split())) < PROMPT
