@@ -14,7 +14,8 @@ from .sticky import Sticky
 
 _CELL_MAGIC = re.compile(r"[^\S\n]*%%(\w+)[^\S\n]*([^\n]*)\n?")
 _BLANK = re.compile(r"(?:[^\S\n]*\n)+")
-_LINE_MAGIC = re.compile(r"[^\S\n]*(?:[\w.,\s\[\]'\"*]+=\s*)?%(\w+)([^\S\n]+)")
+# Possessive, or a line of many blanks would be gone through once for each of them.
+_LINE_MAGIC = re.compile(r"[^\S\n]*+(?:[\w.,\s\[\]'\"*]+=\s*)?%(\w+)([^\S\n]+)")
 
 RUN_THEIR_BODY = frozenset({"capture", "prun", "time", "timeit"})
 """IPython's cell magics whose body is a cell again, which may be remote."""
@@ -67,9 +68,11 @@ class Reader:
             if cursor <= head.end(2):
                 if not self._is_ours("cell", name):
                     return None
-                if cursor < head.start(2):
+                if cursor <= head.end(1):
                     return MagicName(f"%%{name}")
-                return MagicLine(self._magics["cell"][name], cell[head.start(2) : cursor])
+                return MagicLine(
+                    self._magics["cell"][name], cell[min(head.start(2), cursor) : cursor]
+                )
             if name == "remote":
                 target = self._target(self._magics["cell"][name], line)
                 return RemoteCode(target, cell[head.end() :], head.end())

@@ -214,7 +214,8 @@ def test_no_name_of_this_kernel_leaks_into_a_remote_cell(ready: Desk, head: str)
 
 LINES = {
     "%%remote ": ["k", "own"],
-    "%%remote o": ["own"],
+    "%%remote   o": ["own"],
+    "%%remote": ["%%remote"],
     "%remote ": ["k", "own"],
     "%%remote k,o": ["own"],
     "%kernel_detach ": ["k", "own"],
