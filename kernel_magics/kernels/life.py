@@ -131,7 +131,7 @@ class Life:
         )
         self.requests = Requests(session, self.link)
         self.subshells = Subshells(reactor, self.requests)
-        self.questions = Questions(reactor, self.requests, self.subshells, self._main_is_free)
+        self.questions = Questions(reactor, self.requests, self.subshells, self._main_is_busy)
         self._ready: Future[None] = Future()
         self._interrupts = Interrupts(owned, self.requests, self.cells)
         self._taken: set[str] = set()  # subshells of ours that run a cell
@@ -256,8 +256,12 @@ class Life:
         if self.cells.running is None:
             self._interrupts.idle()
 
-    def _main_is_free(self) -> bool:
-        return self.state is KernelState.IDLE and self.cells.running is None
+    def _main_is_busy(self) -> bool | None:
+        if self.cells.running is not None:
+            return True
+        if self.state is KernelState.BUSY:
+            return True if self._status_seen else None
+        return False
 
     def settle(self, check: Check, execution: Execution) -> None:
         """Find out what the execution wants to know; part of its life, on the reactor's thread."""

@@ -25,6 +25,13 @@ STUCK_AFTER = 2.0
 """Seconds without an answer, after which a shell is not worth waiting for until it has answered.
 The first completion takes ipykernel up to 1 s, because it loads jedi."""
 
+BUSY_AFTER = 0.5
+"""Seconds without an answer, after which a kernel that may be busy is taken to be."""
+
+ABANDONED_AFTER = 10.0
+"""Seconds without an answer of the spare subshell, after which an idle kernel's main shell is asked
+all the same."""
+
 KEPT_FOR = 10.0
 """Seconds for which a late answer is kept, unless a cell runs meanwhile."""
 
@@ -64,24 +71,26 @@ class _Shell:
         self.current: _Question | None = None
         self.next: _Question | None = None
 
-    def stuck(self, now: float) -> bool:
-        return self.asked is not None and now - self.asked > STUCK_AFTER
+    def owes_for(self, now: float) -> float:
+        """Seconds; 0 when it owes no answer."""
+        return 0.0 if self.asked is None else now - self.asked
 
 
 class Questions:
-    """The questions of one kernel. ``free`` says whether its main shell would answer at once."""
+    """The questions of one kernel. ``busy`` says whether its main shell runs a cell, None if that
+    is not known."""
 
     def __init__(
         self,
         reactor: Reactor,
         requests: Requests,
         subshells: Subshells,
-        free: Callable[[], bool],
+        busy: Callable[[], bool | None],
     ) -> None:
         self._reactor = reactor
         self._requests = requests
         self._subshells = subshells
-        self._free = free
+        self._busy = busy
         self._main = _Shell()
         self._spare = _Shell()
         self._late: tuple[_Question, Message, float] | None = None
@@ -96,16 +105,10 @@ class Questions:
             if question.same(asked) and now - came < KEPT_FOR:
                 question.give(reply)
                 return
-        spare_owes = self._spare.asked is not None and not self._spare.stuck(now)
-        if self._free() and not spare_owes:
-            shell = self._main
-        elif self._spare.subshell or self._spare.asked is not None or self._subshells.promising:
-            shell = self._spare
-        else:
-            shell = self._main  # some answer in the middle of a cell (tslab, while it awaits)
+        shell = self._spare if self._is_for_spare(now) else self._main
         if shell.asked is None:
             self._send(shell, question)
-        elif shell.stuck(now):
+        elif shell.owes_for(now) > STUCK_AFTER:
             question.give(None)
         elif shell.current is not None and question.same(shell.current):
             shell.current.answers.append(answer)
@@ -113,6 +116,17 @@ class Questions:
             if shell.next is not None:
                 shell.next.give(None)
             shell.next = question
+
+    def _is_for_spare(self, now: float) -> bool:
+        spare = self._spare
+        if spare.asked is not None and spare.owes_for(now) < ABANDONED_AFTER:
+            return True
+        busy = self._busy()
+        if busy is None:  # it has just been attached
+            busy = self._main.owes_for(now) > BUSY_AFTER
+        # Without one the main shell is asked: some answer in the middle of a cell (tslab, while it
+        # awaits).
+        return busy and (spare.subshell is not None or self._subshells.promising)
 
     def outdated(self) -> None:
         """A cell runs, after which other names may be there."""

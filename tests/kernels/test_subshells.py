@@ -120,6 +120,16 @@ def test_a_busy_kernel_answers_by_one_spare_subshell(kernel: Kernel, hand: HandK
     assert subshells(hand) == []
 
 
+def test_a_kernel_that_was_busy_when_it_was_attached_answers_as_well(
+    pool: KernelPool, hand: HandKernel
+) -> None:
+    hand.ask("only_there = 1")
+    with hand.busy():
+        kernel = pool.attach(hand.connection_file)
+        wait_until(lambda: completes(kernel, "only_th"), what="a subshell answers")
+        assert kernel.state is KernelState.BUSY
+
+
 @pytest.mark.parametrize(
     "kind, code",
     [
