@@ -392,3 +392,22 @@ def test_tab_gives_up_in_time_while_the_other_kernel_cannot_answer(remote: Open)
         page.wait_completions(number)
 
     assert max(seconds for seconds, _ in page.completion_times()) < PROMPT
+
+
+def test_in_sticky_mode_a_cell_is_the_other_kernels_and_says_so(remote: Open) -> None:
+    page = remote(
+        "where = 'here'",
+        "%%remote gpu\nwhere = 'there'",
+        "%autoremote gpu",
+        "import asyncio\nawait asyncio.sleep(0, where)",
+        "%%local\nwhere",
+        "%autoremote off",
+        "where",
+    )
+
+    page.run_all()
+
+    assert "%autoremote off" in page.output_text(FIRST + 2)
+    assert page.outputs(FIRST + 3) == ["[gpu]", "'there'"]
+    assert page.outputs(FIRST + 4) == ["'here'"]
+    assert page.outputs(FIRST + 6) == ["'here'"]

@@ -520,3 +520,14 @@ def test_in_a_terminal_tab_comes_back_in_time_while_the_other_kernel_is_busy(
             terminal.expect(key, timeout=5)
             terminal.press("\x7f")
     assert max(map(float, file.read_text().split())) < PROMPT
+
+
+def test_a_terminal_is_left_as_it_was_found(terminal_host: Callable[..., TerminalHost]) -> None:
+    terminal = terminal_with(terminal_host("simple"), None)
+    look = "[n for o in (get_ipython().Completer, get_ipython().prompts, "
+    look += "get_ipython().input_transformer_manager) for n in vars(o) if callable(vars(o)[n])]"
+    found = terminal.run(look)
+    assert all(name in found for name in ("completions", "in_prompt_tokens", "check_complete"))
+    terminal.run("%unload_ext kernel_magics")
+    found = terminal.run(look)
+    assert not any(name in found for name in ("completions", "in_prompt_tokens", "check_complete"))
