@@ -30,6 +30,7 @@
     ├── RemoteError              the code failed there; subclasses carry the remote error's name
     ├── Aborted                  it did not run: an earlier error or an interrupt came first
     ├── NoSuchJob                no background cell has that number
+    ├── NoSubshell               it did not run: the kernel has nothing to run it in beside others
     ├── Closed                   this pool, transport or thread is closed
     └── ProtocolError            a message the messaging protocol does not allow here
         └── MessageRejected      bytes that are no message of this kernel
@@ -40,6 +41,7 @@ what was wanted, what was found and what to try. No key ever appears in one."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class KernelMagicsError(Exception):
@@ -289,6 +291,17 @@ class NoSuchJob(KernelMagicsError, LookupError):
             super().__init__(f"no job {number}; there are {', '.join(map(str, known))}")
 
 
+class NoSubshell(KernelMagicsError):
+    """The request did not run, because this kernel cannot run it beside another."""
+
+    def __init__(self, kernel: str, reason: str) -> None:
+        self.kernel, self.reason = kernel, reason
+        super().__init__(
+            f"{kernel} did not run this cell: {reason}. Without a subshell it waits for its turn, "
+            "or runs at once in a kernel of its own"
+        )
+
+
 class Closed(KernelMagicsError):
     """This pool, kernel or thread is closed, or belongs to the process this one was forked from."""
 
@@ -319,6 +332,8 @@ class RemoteError(KernelMagicsError):
     def __init__(self, kernel: str, ename: str, evalue: str, traceback: Sequence[str]) -> None:
         self.kernel, self.ename, self.evalue = kernel, ename, evalue
         self.traceback = list(traceback)
+        self.payload: list[dict[str, Any]] = []
+        """What the cell wants of the front end, as in :attr:`Result.payload`."""
         self.explained = False
         """The cell's own outputs say what failed."""
         self.shown = False

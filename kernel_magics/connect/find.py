@@ -84,6 +84,12 @@ def running(folder: Path | None = None) -> Iterator[FoundKernel]:
             yield FoundKernel(info, modified)
 
 
+def fragments() -> list[str]:
+    """Return what names the connection files of this user: their names without what all have in
+    common. Whether their kernels still run is not looked at."""
+    return [path.stem.removeprefix("kernel-") for path in _files(runtime_dir())]
+
+
 def listens(info: ConnectionInfo) -> bool:
     """Whether anybody listens on the kernel's shell channel. Proves no more than that."""
     try:

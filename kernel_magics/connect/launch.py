@@ -380,6 +380,13 @@ class OwnedKernel:
         return manager
 
 
+def kernelspecs() -> list[str]:
+    """Return the names of the kernelspecs that can be started here."""
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    return sorted(KernelSpecManager().find_kernel_specs())
+
+
 def private_folder() -> Path:
     """Make a folder that only this user can enter, with a path short enough for sockets in it."""
     folder = tempfile.mkdtemp(prefix="km-")

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from ..api import pool
 from ..errors import ConnectionFileError, ConnectionFileNotFound, RemoteError
+from .autoremote import StickyMagics, mark_prompt
+from .complete import Assistant, install
 from .jobs import JobMagics
 from .magics import KernelMagics
 from .output import local_iopub
 from .remote import RemoteMagics
 from .session import LocalSession
+from .sticky import RemoteAssign, Sticky
 from .terminal import safe
+from .typed import Reader, is_ours
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -42,7 +46,15 @@ def load(shell: InteractiveShell) -> None:
     pool.own = cache(lambda: own_connection(shell))
     session = LocalSession(shell, pool, iopub)
     settings = KernelMagics(session)
-    magics: list[Magics] = [settings, RemoteMagics(session, settings), JobMagics(session)]
+    registered = shell.magics_manager.magics
+    sticky = Sticky(
+        shell, lambda name: any(is_ours(each.get(name)) for each in registered.values())
+    )
+    remote = RemoteMagics(session, settings)
+    magics: list[Magics] = [
+        *(settings, remote),
+        *(StickyMagics(session, remote, sticky), JobMagics(session)),
+    ]
     replaced = _existing(shell, magics)
     for kind, name, _ in replaced:
         sign = "%%" if kind == "cell" else "%"
@@ -51,7 +63,12 @@ def load(shell: InteractiveShell) -> None:
             stacklevel=2,
         )
     shell.register_magics(*magics)
-    undo = [_silence_shown_errors(shell)]
+    undo = [
+        _silence_shown_errors(shell),
+        _transform(shell, sticky),
+        mark_prompt(shell, sticky),
+        install(shell, Assistant(pool, Reader(registered, sticky))),
+    ]
     if iopub is not None:
         undo.append(iopub.lift_limit())
     setattr(shell, _ATTRIBUTE, _Loaded(magics, replaced, undo))
@@ -97,6 +114,23 @@ def own_connection(shell: InteractiveShell) -> ConnectionInfo | None:
         return ConnectionInfo.from_file(get_connection_file(app))
     except ConnectionFileNotFound as error:
         raise ConnectionFileError(error.wanted, "is gone") from None
+
+
+def _transform(shell: InteractiveShell, sticky: Sticky) -> Callable[[], None]:
+    """Have IPython pass the text of cells through ours; return what takes that out again."""
+    manager: Any = shell.input_transformer_manager
+    manager.cleanup_transforms.append(sticky)
+    manager.token_transformers.append(RemoteAssign)
+
+    def restore() -> None:
+        for transforms, ours in (
+            (manager.cleanup_transforms, sticky),
+            (manager.token_transformers, RemoteAssign),
+        ):
+            if ours in transforms:
+                transforms.remove(ours)
+
+    return restore
 
 
 def _silence_shown_errors(shell: InteractiveShell) -> Callable[[], None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from argparse import Namespace
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +14,15 @@ from IPython.core.magic_arguments import argument, magic_arguments
 from ..errors import RemoteError
 from .arguments import parse, split_code, usage
 from .output import choose
+from .payloads import present
 
 if TYPE_CHECKING:  # the rest is loaded with the first kernel: loading the extension has to be quick
     from ..kernels.execution import Show, Sink
     from .magics import KernelMagics
     from .session import LocalSession
+
+
+NAMED = "an attached kernel, or a fragment of a connection file's name"
 
 
 def _cell_options(magic: Callable[..., Any]) -> Callable[..., Any]:
@@ -56,7 +62,11 @@ def _cell_options(magic: Callable[..., Any]) -> Callable[..., Any]:
             help="run it even if a cell that it waits for fails",
         ),
         argument("--save", metavar="NAME", help="keep how it ends, with its outputs, as NAME"),
-        argument("kernel", help="an attached kernel, or a fragment of a connection file's name"),
+        argument(
+            "--subshell",
+            action="store_true",
+            help="run beside what keeps the kernel busy; Ctrl-C cannot interrupt this one",
+        ),
     )
     for option in options:
         magic = option(magic)
@@ -74,6 +84,7 @@ class RemoteMagics(Magics):
 
     @magic_arguments()
     @_cell_options
+    @argument("kernel", nargs="?", help=f"{NAMED}; without it, the one that was named last")
     @cell_magic
     @usage
     def remote(self, line: str, cell: str) -> None:
@@ -88,25 +99,59 @@ class RemoteMagics(Magics):
         """
         # IPython ends every cell with a newline that its front end did not send; with it the remote
         # would name the cell's file differently.
-        self._run(parse(self.remote, line), cell.removesuffix("\n"))
+        args = parse(self.remote, line)
+        if args.kernel is None:
+            args = Namespace(**vars(args) | {"kernel": self._last()})
+            print(f"[{args.kernel}]", file=sys.stderr, flush=True)
+        self._run(args, cell.removesuffix("\n"), f"%%remote {line}".rstrip())
 
     @magic_arguments("remote")
     @_cell_options
+    @argument(
+        "--value",
+        action="store_true",
+        help="return the value and show nothing; `x = %%remote K EXPRESSION` does this",
+    )
+    @argument("kernel", help=NAMED)
     @argument("code", nargs="...", help="what to run, to the end of the line")
     @no_var_expand
     @line_magic("remote")  # type: ignore[arg-type]  # IPython's decorators are half typed
     @usage
-    def remote_line(self, line: str) -> None:
+    def remote_line(self, line: str) -> Any:
         """Run one line in another kernel.
 
         ::
 
             %remote gpu !nvidia-smi
+            loss = %remote gpu model.loss
         """
         options, code = split_code(line)
-        self._run(parse(self.remote_line, options), code)
+        args = parse(self.remote_line, options)
+        if args.value:
+            return self._value(args, code)
+        self._run(args, code, f"%%remote {options}".rstrip())
+        return None
 
-    def _run(self, args: Any, code: str) -> None:
+    def run_in(self, line: str, code: str, *, header: str | None) -> None:
+        """Run code as a cell headed ``%%remote LINE``.
+
+        ``header`` is the first line that a cell needs to get there as well, None if all do.
+        """
+        self._run(parse(self.remote, line), code, header)
+
+    def _last(self) -> str:
+        last = self._session.pool.last
+        if last is None:
+            raise UsageError("which kernel? None was named before; %kernels lists them")
+        return last.name
+
+    def _value(self, args: Any, expression: str) -> Any:
+        """Return what an expression is worth there; None while kernels cannot hand values over."""
+        kernel, _ = self._session.pool.get_or_attach(args.kernel)
+        pull = getattr(kernel, "pull", None)
+        return None if pull is None else pull(expression)
+
+    def _run(self, args: Any, code: str, header: str | None) -> None:
         from ..kernels.execution import Limits, Turn
         from . import background
 
@@ -125,6 +170,7 @@ class RemoteMagics(Magics):
             "limits": Limits(self._settings.text_limit, args.unresponsive_after),
             "metadata": {"km_via": via} if via else {},
             "turn": Turn(keep_going=args.keep_going, told=not args.background),
+            "subshell": args.subshell,
         }
         job = session.pool.jobs.new(kernel, code) if args.save or args.background else None
         if job is not None and args.save:
@@ -142,8 +188,9 @@ class RemoteMagics(Magics):
             sink = job.recording(sink) if sink is not None else None
             show = job.recorded(show) if show is not None else None
             options["then"] = job.ended
+        payload: list[dict[str, Any]] = []
         try:
-            kernel.run(
+            result = kernel.run(
                 code,
                 sink=sink,
                 show=show,
@@ -152,7 +199,9 @@ class RemoteMagics(Magics):
                 timeout=args.timeout,
                 **options,
             )
+            payload = result.payload
         except RemoteError as error:
+            payload = error.payload
             error.shown = error.explained and not args.quiet
             if not args.no_raise_error:
                 raise
@@ -161,6 +210,9 @@ class RemoteMagics(Magics):
         finally:
             if sink is not None and session.iopub is not None:
                 session.iopub.settle()
+            if args.quiet:
+                payload = [each for each in payload if each.get("source") != "page"]
+            present(session.shell, kernel.name, payload, header)
 
 
 def _ignore(item: object) -> None:

@@ -24,7 +24,8 @@ class Cells:
         self.waiting: list[Execution] = []
         """Not sent: the kernel is not proved now."""
         self.running: Execution | None = None
-        """The first of those that were sent and are not over; None when the kernel owes us none."""
+        """The first of those that were sent and are not over; None when the kernel owes us none.
+        Cells in subshells run beside it and do not count."""
         self._unfinished: dict[str, Execution] = {}
         self._late: OrderedDict[str, Execution] = OrderedDict()
 
@@ -48,20 +49,26 @@ class Cells:
         """Return the cell of that request, also for a while after its end."""
         return self._unfinished.get(msg_id) or self._late.get(msg_id)
 
+    @property
+    def in_line(self) -> list[Execution]:
+        """Those that others wait behind, or that wait: all but the cells in subshells."""
+        return [each for each in self._unfinished.values() if not each.beside]
+
     def place(self, execution: Execution) -> int:
         """Return how many come before that one, which waits for its turn."""
-        return len(self._unfinished) - len(self.queue) + self.queue.index(execution)
+        return len(self.in_line) - len(self.queue) + self.queue.index(execution)
 
     def next_in_turn(self) -> Execution | None:
         """Take the first of the queue out of it, if everything before it is over."""
-        if self.queue and len(self.queue) == len(self._unfinished):
+        if self.queue and len(self.queue) == len(self.in_line):
             return self.queue.pop(0)
         return None
 
     def leave(self, execution: Execution) -> None:
         """It is about to be sent."""
         execution.left()
-        self.running = self.running or execution
+        if not execution.beside:
+            self.running = self.running or execution
 
     def over(self, execution: Execution) -> None:
         """It is over; a second time this does nothing."""
@@ -69,7 +76,7 @@ class Cells:
         if self._unfinished.pop(msg_id, None) is None:
             return
         if self.running is execution:
-            self.running = next(iter(self.sent), None)
+            self.running = next((each for each in self.sent if not each.beside), None)
         self._late[msg_id] = execution
         if len(self._late) > REMEMBERED:
             self._late.popitem(last=False)

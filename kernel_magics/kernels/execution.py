@@ -125,7 +125,7 @@ class Limits:
 class Turn:
     """That a cell waits until all cells before it are over, which were sent from here.
 
-    When one of those fails it is aborted, unless it is to run all the same (``keep_going``).
+    Cells in subshells neither wait nor are waited for. When one of those fails it is aborted, unless it is to run all the same (``keep_going``).
     ``told`` says whether it tells its user when that takes long.
     """
 
@@ -144,6 +144,9 @@ class Controls(Protocol):
 
     def answer(self, value: str) -> None:
         """Answer the prompt that is open."""
+
+    def withdraw(self, execution: Execution) -> None:
+        """Do not run it, or say that it cannot be stopped."""
 
     def settle(self, check: protocol.Check, execution: Execution) -> None:
         """Find out, and call :meth:`Execution.settled`."""
@@ -183,6 +186,7 @@ class Execution:
         *,
         turn: Turn | None = None,
         then: Callable[[Execution], None] | None = None,
+        subshell: bool | str = False,
     ) -> None:
         self.kernel = kernel
         self.request = request
@@ -190,6 +194,10 @@ class Execution:
         self.turn = turn
         self.place = 0
         """How many cells come before it; changes only while it waits for its turn."""
+        self.beside = bool(subshell)
+        """It runs in a subshell, whatever else runs in the kernel."""
+        self.subshell = subshell if isinstance(subshell, str) else None
+        """Which that is; None before one was found."""
         self.sent = False
         """The request has left: from here on the code may have run."""
         self._controls = controls
@@ -239,8 +247,14 @@ class Execution:
         return (self._ended_at or time.monotonic()) - self._sent_at
 
     def interrupt(self) -> None:
-        """Interrupt the kernel, if this cell still runs; take it back if it was not sent yet."""
-        if not self.done:
+        """Interrupt the kernel, if this cell still runs; take it back if it was not sent yet.
+
+        A cell in a subshell is not interrupted: only the kernel's main thread takes interrupts, and
+        what runs there is another cell.
+        """
+        if self.beside and not self.done:
+            self._controls.withdraw(self)
+        elif not self.done:
             self._interrupted_at = time.monotonic()
             self.interrupted_early = self.begun is None
             self._controls.interrupt(self)
@@ -584,6 +598,7 @@ def error_of(kernel: str, finished: protocol.Finished) -> RemoteError:
         str(reply.get("evalue") or ""),
         [str(line) for line in lines] if isinstance(lines, list) else [],
     )
+    error.payload = _list_of_dicts(reply.get("payload"))
     error.explained = finished.explained
     return error
 

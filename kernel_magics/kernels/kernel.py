@@ -9,6 +9,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from concurrent import futures
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,14 @@ from ..errors import (
     KernelDied,
     KernelMagicsError,
     NotOwned,
+)
+from ..protocol.answers import (
+    Completeness,
+    Completion,
+    Inspection,
+    completeness_of,
+    completion_of,
+    inspection_of,
 )
 from ..protocol.execution import Check
 from ..protocol.health import Finding
@@ -41,6 +50,12 @@ log = logging.getLogger("kernel_magics")
 
 SHUTDOWN_PATIENCE = 5.0
 """Seconds for a kernel to end that was asked to."""
+
+ANSWER_PATIENCE = 0.5
+"""Seconds that somebody waits at a prompt for a completion or for help."""
+
+LEAVING_PATIENCE = 0.5
+"""Seconds for a kernel to delete subshells that we made."""
 
 HEARING_PATIENCE = 2.0
 """Seconds that a new client waits until it hears the kernel: some say nothing while they are
@@ -174,6 +189,7 @@ class Kernel:
         limits: Limits | None = None,
         turn: Turn | None = None,
         then: Callable[[Execution], None] | None = None,
+        subshell: bool | str = False,
     ) -> Execution:
         """Start a cell and return it at once; its outputs go to ``sink``, or to who waits for it.
 
@@ -181,6 +197,10 @@ class Kernel:
         set: it would abort the queued cells of everybody else on this kernel. With ``turn`` the
         cell waits here until our earlier ones are over, without it they meet in the kernel's own
         queue. For ``then`` see :class:`Execution`.
+
+        With ``subshell`` it runs beside whatever runs there, in a subshell of ours or in the one
+        that has this id, and cannot be interrupted. If the kernel has none, the execution ends with
+        :class:`NoSubshell`.
 
         Raises:
             ProtocolError: the code cannot be put into a message.
@@ -195,6 +215,8 @@ class Kernel:
             "stop_on_error": False,
         }
         request = self._session.message("execute_request", content, metadata=metadata)
+        if isinstance(subshell, str):
+            request = request.to_subshell(subshell)
         execution = Execution(
             self.name,
             request,
@@ -204,6 +226,7 @@ class Kernel:
             self.reactor.now,
             turn=turn,
             then=then,
+            subshell=subshell,
         )
         try:
             self.reactor.run_or_post(partial(self._life.start, execution))
@@ -308,6 +331,59 @@ class Kernel:
 
         self.ask("control", "usage_request").add_done_callback(told)
         return usage
+
+    def complete(
+        self, code: str, cursor_pos: int | None = None, timeout: float = ANSWER_PATIENCE
+    ) -> Completion | None:
+        """Return what may stand at the cursor, by default at the end of the code; None when the
+        kernel did not answer in time, as most do not while they are busy.
+
+        ``cursor_pos`` counts characters.
+
+        Raises:
+            ProtocolError: the answer is nonsense.
+            Closed: the pool was closed.
+        """
+        cursor = len(code) if cursor_pos is None else cursor_pos
+        content = {"code": code, "cursor_pos": cursor}
+        reply = self._ask("complete_request", content, timeout)
+        return None if reply is None else completion_of(reply, code, cursor)
+
+    def inspect(
+        self,
+        code: str,
+        cursor_pos: int | None = None,
+        detail_level: int = 0,
+        timeout: float = ANSWER_PATIENCE,
+    ) -> Inspection | None:
+        """Return what is known of the name at the cursor; otherwise as :meth:`complete`."""
+        cursor = len(code) if cursor_pos is None else cursor_pos
+        content = {"code": code, "cursor_pos": cursor, "detail_level": detail_level}
+        reply = self._ask("inspect_request", content, timeout)
+        return None if reply is None else inspection_of(reply)
+
+    def is_complete(self, code: str, timeout: float = ANSWER_PATIENCE) -> Completeness | None:
+        """Return whether the code can be run as it is; otherwise as :meth:`complete`."""
+        reply = self._ask("is_complete_request", {"code": code}, timeout)
+        return None if reply is None else completeness_of(reply)
+
+    def _ask(self, msg_type: str, content: dict[str, Any], timeout: float) -> Message | None:
+        answer: Future[Message | None] = Future()
+        life = self._life
+
+        def ask() -> None:
+            if life.link.state is LinkState.UP:
+                life.questions.ask(msg_type, content, answer)
+            else:
+                answer.cancel()
+
+        self.reactor.post(ask)
+        try:
+            return answer.result(timeout)
+        except (TimeoutError, futures.CancelledError):
+            return None
+        finally:
+            answer.cancel()
 
     def look_up_pid(self, timeout: float = 0.2) -> int | None:
         """Return its process, asking it once more if it has not told yet; None if it does not."""
@@ -414,7 +490,10 @@ class Kernel:
             if self.owned is not None and not self.owned.options.keep:
                 self.shutdown()
                 return
-            self.close()
+            try:
+                futures.wait(self.reactor.ask(self._life.leave_subshells), LEAVING_PATIENCE)
+            finally:
+                self.close()
             if self.owned is not None:
                 self.owned.release()
 
@@ -482,6 +561,10 @@ class Kernel:
             channel: AskedOn = "shell" if self.state is KernelState.IDLE else "control"
             self.request(channel, "kernel_info_request", timeout=0.1)
             heard = bool(client.iopub_channel.socket.poll(10))
+
+    def withdraw(self, execution: Execution) -> None:
+        """Do not run a cell that was meant for a subshell; part of its life, from any thread."""
+        self.reactor.post(partial(self._life.withdraw, execution))
 
     def settle(self, check: Check, execution: Execution) -> None:
         """Find out what the execution wants to know; part of its life, on the reactor's thread."""

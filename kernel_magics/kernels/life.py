@@ -26,6 +26,7 @@ from ..errors import (
     KernelUnreachable,
     LaunchError,
     MessageRejected,
+    NoSubshell,
     ProtocolError,
     TunnelDown,
 )
@@ -42,7 +43,9 @@ from .execution import Execution
 from .interrupts import Interrupts
 from .link import Link, LinkState, Way
 from .listening import Listening
+from .questions import Questions
 from .requests import Requests
+from .subshells import Subshells
 
 TICK = 0.25
 """Seconds between looks at running cells; their grace periods are several times that."""
@@ -132,8 +135,11 @@ class Life:
             way,
         )
         self.requests = Requests(session, self.link)
+        self.subshells = Subshells(reactor, self.requests)
+        self.questions = Questions(reactor, self.requests, self.subshells, self._main_is_busy)
         self._ready: Future[None] = Future()
         self._interrupts = Interrupts(owned, self.requests, self.cells)
+        self._taken: set[str] = set()  # subshells of ours that run a cell
         self._fences: dict[str, Execution] = {}
         self._unsent: list[Message] = []  # answers to prompts, for when it is in reach again
         self._listening = Listening(name, self.cells, self.link.ping, owned, way)
@@ -146,7 +152,8 @@ class Life:
 
     def start(self, execution: Execution) -> None:
         """Send it, or let it wait for its turn or for the proof, or fail it."""
-        in_turn = execution.turn is not None and bool(self.cells)
+        waits = execution.turn is not None and not execution.beside
+        in_turn = waits and bool(self.cells.in_line)
         self.cells.add(execution)
         if in_turn:
             self.cells.queue.append(execution)
@@ -196,7 +203,40 @@ class Life:
         error = Aborted(self._name, "it was interrupted before it was sent")
         self.cells.fail(execution, error)
 
+    def withdraw(self, execution: Execution) -> None:
+        """The one who waits for a cell in a subshell would rather not."""
+        if execution.sent:
+            execution.notice(
+                "runs this in a subshell, which cannot be interrupted. Ctrl-C (or the stop button) "
+                "again gives the prompt back and lets it run on."
+            )
+        else:
+            self._not_sent(execution)
+
     def _send(self, execution: Execution) -> None:
+        if execution.beside and execution.subshell is None:
+            self.cells.waiting.append(execution)
+            self.subshells.take(
+                partial(self._send_beside, execution), partial(self._no_subshell, execution)
+            )
+        else:
+            self._send_now(execution)
+
+    def _send_beside(self, execution: Execution, subshell: str) -> None:
+        if execution.done:
+            self.subshells.give_back(subshell)
+            return
+        self.cells.waiting.remove(execution)
+        self._taken.add(subshell)
+        execution.subshell = subshell
+        execution.request = execution.request.to_subshell(subshell)
+        self._send_now(execution)
+
+    def _no_subshell(self, execution: Execution, reason: str) -> None:
+        self.cells.fail(execution, NoSubshell(self._name, reason))
+
+    def _send_now(self, execution: Execution) -> None:
+        self.questions.outdated()
         self._listening.expect(self._reactor.now)
         self.cells.leave(execution)
         self.link.send("shell", execution.request)
@@ -257,6 +297,9 @@ class Life:
 
     def _over(self, execution: Execution) -> None:
         self.cells.over(execution)
+        if execution.subshell in self._taken:
+            self._taken.remove(execution.subshell)
+            self.subshells.give_back(execution.subshell)
         if self.cells.running is None:
             self._interrupts.idle()
         if execution.failed:
@@ -275,6 +318,13 @@ class Life:
         while (execution := self.cells.next_in_turn()) is not None:
             self._begin(execution)
 
+    def _main_is_busy(self) -> bool | None:
+        if self.cells.running is not None:
+            return True
+        if self.state is KernelState.BUSY:
+            return True if self._status_seen else None
+        return False
+
     def settle(self, check: Check, execution: Execution) -> None:
         """Find out what the execution wants to know; part of its life, on the reactor's thread."""
         if self.link.state is not LinkState.UP:
@@ -284,7 +334,12 @@ class Life:
             self._fences[topic] = execution
             self.link.subscribe(topic)
         else:
-            self.requests.ask("shell", "kernel_info_request", lambda _: execution.settled(check))
+            self.requests.ask(
+                "shell",
+                "kernel_info_request",
+                lambda _: execution.settled(check),
+                subshell=execution.subshell,
+            )
             self._reactor.call_later(DEAF_AFTER, partial(self._doubt_identity, execution))
 
     # The link's owner.
@@ -317,7 +372,10 @@ class Life:
         self.state = KernelState.IDLE if proof.shell_answers else KernelState.BUSY
         self._fences.clear()
         self._status_seen = False
-        if finding is not None and finding.verdict is Verdict.RESUMED:
+        same = finding is not None and finding.verdict is Verdict.RESUMED
+        self.subshells.meet(self.kernel_info, same=same)
+        self.questions.lost_touch(same=same)
+        if same:
             self._resume()
         elif finding is not None and waited_through_loss and self.cells:
             self._fail_all(
@@ -360,6 +418,8 @@ class Life:
         """Wait for what the link finds out."""
         self.state = KernelState.LOST
         self.down.set()
+        self.subshells.lost_touch()
+        self.questions.lost_touch(same=True)
         self._fail_requests()
         for execution in self.cells:
             execution.lost_touch()
@@ -480,6 +540,13 @@ class Life:
         if not self._ready.done():
             self._ready.set_exception(KernelUnreachable(self._name, "it was detached meanwhile"))
 
+    def leave_subshells(self) -> list[Future[None]]:
+        """Have the kernel delete those that we made and that do nothing."""
+        if self.link.state is not LinkState.UP:
+            return []
+        self.questions.release()
+        return self.subshells.delete_idle()
+
     def _way_down(self, *, may_have_run: bool) -> TunnelDown:
         assert self._way is not None
         if self._way.silent:
@@ -505,8 +572,12 @@ class Life:
         sent = self.cells.sent
         for execution in sent:
             execution.back_in_touch()
-        # In order: whatever was sent before this is over when this is answered.
-        self.requests.ask("shell", "kernel_info_request", lambda _: self._missed(sent))
+        # In order: whatever was sent there before this is over when this is answered.
+        for subshell in dict.fromkeys([None, *(each.subshell for each in sent)]):
+            there = [each for each in sent if each.subshell == subshell]
+            self.requests.ask(
+                "shell", "kernel_info_request", partial(self._missed, there), subshell=subshell
+            )
         for answer in self._unsent:
             self.link.send("stdin", answer)
         self._interrupts.back_in_touch()
@@ -525,13 +596,15 @@ class Life:
             fence = self._fences.pop(str(content.get("subscription", "")), None)
             if fence is not None:
                 fence.settled(Check.FENCE)
-        elif message.parent_type == "execute_request":
+        elif message.parent_type == "execute_request" and not message.parent_subshell:
             # Only cells count: a kernel also says busy and idle around our own small questions.
+            # And only those of its main thread, beside which the others run.
             self._status_seen = True
             busy = content.get("execution_state") == "busy"
+            self.questions.outdated()
             self.state = KernelState.BUSY if busy else KernelState.IDLE
 
-    def _missed(self, executions: list[Execution]) -> None:
+    def _missed(self, executions: list[Execution], _: Message) -> None:
         for execution in executions:
             execution.missed(self._reactor.now)
 

@@ -88,6 +88,11 @@ class KernelPool:
         self.last = kernel
         return kernel
 
+    def known(self, name: str) -> Kernel | None:
+        """Return the attached kernel of that name, without counting as naming it; None if there is
+        none."""
+        return self._kernels.get(name) or self._aliases.get(name)
+
     @property
     def jobs(self) -> Jobs:
         """The cells that were started in the background."""

@@ -39,10 +39,19 @@ class Requests:
         msg_type: str,
         then: Callable[[Message], None] = _ignore,
         content: dict[str, Any] | None = None,
+        *,
+        subshell: str | None = None,
+        failed: Callable[[KernelMagicsError], None] = _ignore,
     ) -> None:
-        """Ask, if the kernel is in reach, and have ``then`` called with the reply."""
+        """Ask, if the kernel is in reach, and have ``then`` called with the reply.
+
+        ``subshell`` is who shall answer what is asked on shell, None the one that runs the cells.
+        """
         if self._link.state is LinkState.UP:
-            self.send(channel, self._session.message(msg_type, content or {}), then)
+            request = self._session.message(msg_type, content or {})
+            if subshell is not None:
+                request = request.to_subshell(subshell)
+            self.send(channel, request, then, failed)
 
     def send(
         self,

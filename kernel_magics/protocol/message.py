@@ -103,7 +103,8 @@ class Message:
 
     Immutable by convention. ``parts`` are the four packed parts as they were (or will be) on the
     wire, ``buffers`` the raw frames behind them. ``parent_id`` and ``parent_session`` are empty
-    strings for a message nobody asked for."""
+    strings for a message nobody asked for, ``parent_subshell`` also for what was asked of no
+    subshell."""
 
     __slots__ = (
         "_content",
@@ -113,6 +114,7 @@ class Message:
         "msg_id",
         "parent_id",
         "parent_session",
+        "parent_subshell",
         "parent_type",
         "parts",
         "session",
@@ -132,6 +134,7 @@ class Message:
         self.date = _text(header.get("date"))
         self.parent_id = _text(parent.get("msg_id"))
         self.parent_session = _text(parent.get("session"))
+        self.parent_subshell = _text(parent.get("subshell_id"))
         self.parent_type = _text(parent.get("msg_type"))
         self.parts = tuple(parts)
         self.buffers = tuple(buffers)
@@ -161,6 +164,12 @@ class Message:
         other = copy.copy(self)
         other.parts = (*self.parts[:3], pack(content))
         other._content = content
+        return other
+
+    def to_subshell(self, subshell: str) -> Message:
+        """Return the same request, to be handled by a subshell; for one of our own making."""
+        other = copy.copy(self)
+        other.parts = (pack(unpack(self.parts[0]) | {"subshell_id": subshell}), *self.parts[1:])
         return other
 
     def check(self) -> None:

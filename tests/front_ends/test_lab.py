@@ -317,3 +317,123 @@ def test_a_background_cell_writes_into_itself_while_others_run(
     assert (text, value) == ("before\nlate", "42")
     assert page.outputs(FIRST + 1) == ["another cell"]
     assert page.mime_types(FIRST)[0] == "text/html"
+
+
+# What is typed.
+
+THING = """\
+class Thing:
+    attribute_one = 1
+    attribute_two = 2
+    def method(self, first):
+        'What it does there.'
+thing = Thing()"""
+
+KEEP_BUSY = """\
+import kernel_magics
+kernel_magics.pool['gpu'].submit({code!r});"""
+
+PROMPT = 0.6
+"""Seconds for which a prompt may wait."""
+
+
+def complete_until_warm(page: LabPage, i: int) -> None:
+    """Press Tab until it finds something: the first time jedi is loaded."""
+    page.time_completions()
+    for number in range(1, 40):
+        page.go_to_end(i)
+        page.page.keyboard.press("Tab")
+        page.wait_completions(number)
+        if page.completion_times()[-1][1]:
+            page.wait_menu()
+            page.close_menu()
+            return
+    raise TimeoutError("nothing completes")
+
+
+def test_tab_in_a_remote_cell_offers_the_other_kernels_names(remote: Open) -> None:
+    page = remote(f"%%remote gpu\n{THING}", "%%remote gpu\n'\U0001f600'; thing.attribute_")
+    page.run_cell(FIRST)
+    complete_until_warm(page, FIRST + 1)
+
+    page.go_to_end(FIRST + 1)
+    page.page.keyboard.press("Tab")
+
+    assert page.wait_menu() == ["attribute_one", "attribute_two"]
+    page.page.keyboard.press("Enter")
+    assert page.source(FIRST + 1) == "%%remote gpu\n'\U0001f600'; thing.attribute_one"
+
+
+def test_shift_tab_in_a_remote_cell_shows_the_other_kernels_help(remote: Open) -> None:
+    page = remote(f"%%remote gpu\n{THING}", "%%remote gpu\nthing.method")
+    page.run_cell(FIRST)
+
+    page.go_to_end(FIRST + 1)
+    page.page.keyboard.press("Shift+Tab")
+
+    assert "What it does there." in page.wait_tooltip()
+
+
+def test_help_of_a_remote_name_opens_in_the_page(remote: Open) -> None:
+    page = remote(f"%%remote gpu\n{THING}", "%%remote gpu\nthing.method?")
+    page.run_cell(FIRST)
+    page.run_cell(FIRST + 1)
+
+    assert "What it does there." in page.output_text(FIRST + 1)
+
+
+@pytest.mark.full
+def test_tab_is_answered_in_time_while_the_other_kernel_is_busy(remote: Open) -> None:
+    page = remote(
+        f"%%remote gpu\n{THING}",
+        KEEP_BUSY.format(code="import time; time.sleep(600)"),
+        "%%remote gpu\nthing.attribute_",
+    )
+    page.run_cell(FIRST)
+    page.run_cell(FIRST + 1)
+    complete_until_warm(page, FIRST + 2)
+
+    page.time_completions()
+    for number in range(1, 51):
+        page.go_to_end(FIRST + 2)
+        page.page.keyboard.press("Tab")
+        page.wait_completions(number)
+        assert page.wait_menu() == ["attribute_one", "attribute_two"]
+        page.close_menu()
+
+    times = page.completion_times()
+    assert [found for _, found in times] == [2] * 50
+    assert max(seconds for seconds, _ in times) < PROMPT
+
+
+@pytest.mark.full
+def test_tab_gives_up_in_time_while_the_other_kernel_cannot_answer(remote: Open) -> None:
+    page = remote(KEEP_BUSY.format(code="while True: pass"), "%%remote gpu\nos.pa")
+    page.run_cell(FIRST)
+
+    page.time_completions()
+    for number in range(1, 51):
+        page.go_to_end(FIRST + 1)
+        page.page.keyboard.press("Tab")
+        page.wait_completions(number)
+
+    assert max(seconds for seconds, _ in page.completion_times()) < PROMPT
+
+
+def test_in_sticky_mode_a_cell_is_the_other_kernels_and_says_so(remote: Open) -> None:
+    page = remote(
+        "where = 'here'",
+        "%%remote gpu\nwhere = 'there'",
+        "%autoremote gpu",
+        "import asyncio\nawait asyncio.sleep(0, where)",
+        "%%local\nwhere",
+        "%autoremote off",
+        "where",
+    )
+
+    page.run_all()
+
+    assert "%autoremote off" in page.output_text(FIRST + 2)
+    assert page.outputs(FIRST + 3) == ["[gpu]", "'there'"]
+    assert page.outputs(FIRST + 4) == ["'here'"]
+    assert page.outputs(FIRST + 6) == ["'here'"]

@@ -251,7 +251,6 @@ def test_an_ambiguous_fragment_is_a_usage_error_that_lists_the_matches(desk: Des
 @pytest.mark.parametrize(
     "cell, complaint",
     [
-        ("%%remote\n1", "required: kernel"),
         ("%remote", "required: kernel"),
         ("%%remote --timeout\n1", "--timeout"),
         ("%%remote --timeout soon k\n1", "soon"),

@@ -349,16 +349,16 @@ def test_a_cell_is_run_with_its_outputs_and_prompts(kernel: Kernel) -> None:
 
 @row("client.complete")
 def test_completion(kernel: Kernel) -> None:
-    asked = {"code": "impor", "cursor_pos": 5}
-    reply = kernel.request("shell", "complete_request", asked, timeout=PATIENCE)
-    assert "import" in content(reply)["matches"]
+    completion = kernel.complete("impor", 5, timeout=PATIENCE)
+    assert completion is not None
+    assert "import" in completion.matches
 
 
 @row("client.inspect")
 def test_inspection(kernel: Kernel) -> None:
-    asked = {"code": "print", "cursor_pos": 5, "detail_level": 0}
-    reply = kernel.request("shell", "inspect_request", asked, timeout=PATIENCE)
-    assert "sep" in content(reply)["data"]["text/plain"]
+    inspection = kernel.inspect("print", 5, timeout=PATIENCE)
+    assert inspection is not None
+    assert "sep" in inspection.data["text/plain"]
 
 
 @row("client.history")
@@ -386,8 +386,9 @@ def test_the_open_comms(owned: Kernel) -> None:
 @row("client.is_complete")
 def test_whether_code_is_complete(kernel: Kernel) -> None:
     for code, status in {"1": "complete", "if 1:": "incomplete", "1 +* 1": "invalid"}.items():
-        reply = kernel.request("shell", "is_complete_request", {"code": code}, timeout=PATIENCE)
-        assert content(reply)["status"] == status
+        completeness = kernel.is_complete(code, timeout=PATIENCE)
+        assert completeness is not None
+        assert completeness.status == status
 
 
 @row("client.shutdown")

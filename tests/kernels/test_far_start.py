@@ -434,7 +434,7 @@ def test_one_that_dies_at_once_is_an_error_with_its_last_words(
         LaunchError, match=r"(?s)died: its process ended with exit code.*\n.*" + said
     ):
         pool.start(LaunchOptions(spec, keep=keep))
-    assert time.monotonic() - began < 5.0
+    assert time.monotonic() - began < 20.0  # a start may take 60
     assert left_there(server, sandbox) == []
     assert pool.names == []
     assert logins() == []

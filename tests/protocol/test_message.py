@@ -720,3 +720,20 @@ def test_jupyter_client_accepts_a_copy() -> None:
     read = theirs.deserialize(signed(parts)[1:])
 
     assert (read["msg_type"], read["parent_header"]["msg_id"]) == ("stream", "cell")
+
+
+def test_a_request_to_a_subshell_is_the_same_but_for_its_header() -> None:
+    request = Session().message("execute_request", {"code": "1"}, metadata={"a": 1})
+    other = request.to_subshell("s-1")
+    header = json.loads(other.parts[0])
+    assert header.pop("subshell_id") == "s-1"
+    assert header == json.loads(request.parts[0])
+    assert (other.msg_id, other.parts[1:]) == (request.msg_id, request.parts[1:])
+    assert "subshell_id" not in json.loads(request.parts[0])
+
+
+def test_an_answer_of_a_subshell_is_known_by_its_parent() -> None:
+    request = Session().message("execute_request", {"code": "1"}).to_subshell("s-1")
+    header = Session().message("status", {}).parts[0]
+    assert parse([header, request.parts[0], b"{}", b"{}"]).parent_subshell == "s-1"
+    assert parse([header, b"{}", b"{}", b"{}"]).parent_subshell == ""

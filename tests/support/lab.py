@@ -421,6 +421,80 @@ class LabPage:
         # The very box: the cell may ask again at once.
         handle.wait_for_element_state("hidden", timeout=timeout * 1000)
 
+    # -- typing ---------------------------------------------------------------------------
+
+    def go_to_end(self, i: int) -> None:
+        """Put the cursor behind the cell's last character."""
+        self._cell(i).locator(".cm-content").click()
+        self.page.keyboard.press("Control+End")
+
+    def source(self, i: int) -> str:
+        """What stands in the cell."""
+        return str(
+            self.page.evaluate(
+                "i => window.jupyterapp.shell.currentWidget.content.widgets[i].model.sharedModel"
+                ".getSource()",
+                i,
+            )
+        )
+
+    def time_completions(self) -> None:
+        """From now on, note how long the kernel takes for each; see ``completion_times``.
+
+        Asked again, it forgets the earlier ones.
+        """
+        self.page.evaluate(
+            """() => {
+                const panel = window.jupyterapp.shell.currentWidget;
+                const kernel = panel.sessionContext.session.kernel;
+                window.kmTimes = [];
+                if (Object.hasOwn(kernel, 'requestComplete')) return;
+                const ask = kernel.requestComplete.bind(kernel);
+                kernel.requestComplete = async content => {
+                    const begun = performance.now();
+                    const reply = await ask(content);
+                    window.kmTimes.push([
+                        (performance.now() - begun) / 1000, reply.content.matches.length]);
+                    return reply;
+                };
+            }"""
+        )
+
+    def completion_times(self) -> list[tuple[float, int]]:
+        """Of each completion: the seconds that it took, and how many matches came."""
+        return [(seconds, found) for seconds, found in self.page.evaluate("window.kmTimes")]
+
+    def wait_completions(self, number: int, timeout: float = 15.0) -> None:
+        """Wait until that many have been answered."""
+        self._wait_for(
+            f"() => window.kmTimes.length >= {number}",
+            timeout,
+            f"{number} completions",
+            polling="raf",
+        )
+
+    def wait_menu(self, timeout: float = 15.0) -> list[str]:
+        """Wait for the menu that Tab opens; returns what it offers."""
+        items = self.page.locator(".jp-Completer:visible .jp-Completer-match")
+        self._wait_visible(items.first, timeout, "the menu of completions")
+        return items.all_inner_texts()
+
+    def close_menu(self, timeout: float = 15.0) -> None:
+        """Press Escape in it, and see it go."""
+        self.page.keyboard.press("Escape")
+        self._wait_for(
+            "() => ![...document.querySelectorAll('.jp-Completer')]"
+            ".some(node => node.checkVisibility())",
+            timeout,
+            "the menu is gone",
+        )
+
+    def wait_tooltip(self, timeout: float = 15.0) -> str:
+        """Wait for the help that Shift-Tab opens; returns its text."""
+        tooltip = self.page.locator(".jp-Tooltip")
+        self._wait_visible(tooltip, timeout, "the tooltip")
+        return tooltip.inner_text()
+
     # -- reading --------------------------------------------------------------------------
 
     def prompt(self, i: int) -> str:
