@@ -125,8 +125,9 @@ class Limits:
 class Turn:
     """That a cell waits until all cells before it are over, which were sent from here.
 
-    Cells in subshells neither wait nor are waited for. When one of those fails it is aborted, unless it is to run all the same (``keep_going``).
-    ``told`` says whether it tells its user when that takes long.
+    When one of those fails it is aborted, unless it is to run all the same (``keep_going``).
+    ``told`` says whether it tells its user when that takes long. Cells in subshells neither wait
+    nor are waited for.
     """
 
     keep_going: bool = False
