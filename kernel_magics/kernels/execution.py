@@ -95,9 +95,25 @@ class _Notice:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ended:
+class Ended:
+    """The last event of a cell: how it finished there, or why it never will."""
+
     finished: protocol.Finished | None
     error: KernelMagicsError | None
+
+    @property
+    def failed(self) -> bool:
+        return self.finished is None or self.finished.status != "ok"
+
+
+Event = Message | protocol.Prompt | _Notice | Ended
+"""What the I/O thread has for the one who waits."""
+
+
+class Events(Protocol):
+    """Takes the events of a cell, on the I/O thread. Must never block and never raise."""
+
+    def put(self, event: Event, /) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +159,10 @@ class Execution:
         sink: Sink | None,
         limits: Limits,
         now: float,
+        events: Events | None = None,
     ) -> None:
+        """``events`` takes what happens in place of the queue that :meth:`wait` reads; the cell is
+        then waited for with :meth:`handle`."""
         self.kernel = kernel
         self.request = request
         self.limits = limits
@@ -152,7 +171,8 @@ class Execution:
         self._controls = controls
         self._sink = sink
         self._state = protocol.Execution(request.msg_id, now)
-        self._events = Inbox()
+        self._inbox = Inbox()
+        self._events: Events = self._inbox if events is None else events
         self._text = TextLimit(limits.text) if limits.text is not None else None
         self._text_noticed = False
         self._odd: list[str] = []  # reasons of messages that were dropped
@@ -162,6 +182,10 @@ class Execution:
             True  # until the waiting thread has gone; nobody reads the queue after that
         )
         self._started = time.monotonic()
+        self.begun_at: float | None = None
+        """When the kernel was heard to begin, as `time.monotonic`; None before."""
+        self.ended_at: float | None = None
+        """When it was over, the same way; None before."""
         self._prompt_lock = threading.Lock()
         self._prompting: int | None = None  # ident of the thread that sits in a local prompt
         self._interrupted_at: float | None = None
@@ -216,40 +240,61 @@ class Execution:
         deadline = None if timeout is None else self._started + timeout
         try:
             if ctrl_c is not None:
-                event = self._attend(present, ask, deadline, ctrl_c)
+                ended = self._attend(present, ask, deadline, ctrl_c)
             else:
                 with CtrlC() as own:
-                    event = self._attend(present, ask, deadline, own)
+                    ended = self._attend(present, ask, deadline, own)
         except KeyboardInterrupt:
             # The press that gives up interrupts as well: ipykernel loses one in 150 that strikes
             # while it publishes.
             self.interrupt()
             raise Abandoned(self.kernel) from None
         finally:
-            self._attended = False
-        return self._result(event, kept, raise_error=raise_error)
+            self.leave()
+        return self.result(ended, kept, raise_error=raise_error)
 
     def _attend(
         self, present: Show, ask: Ask | None, deadline: float | None, ctrl_c: CtrlC
-    ) -> _Ended:
+    ) -> Ended:
         ctrl_c.call_first(self.interrupt)
         while True:
             event = self._next(deadline)
-            if isinstance(event, _Ended):
+            if isinstance(event, Ended):
                 return event
-            if isinstance(event, Message):
-                present(event)
-            elif isinstance(event, _Notice):
-                present(event.text)
-            else:
-                self._answer(event, ask, ctrl_c)
+            self.handle(event, present, ask, ctrl_c)
+
+    # For whoever waits for several cells at once.
+
+    @property
+    def started(self) -> float:
+        """When it was submitted, as `time.monotonic`."""
+        return self._started
+
+    def handle(
+        self,
+        event: Message | protocol.Prompt | _Notice,
+        present: Show,
+        ask: Ask | None,
+        ctrl_c: CtrlC,
+    ) -> None:
+        """Show an output, or have a prompt answered; on the waiting thread."""
+        if isinstance(event, Message):
+            present(event)
+        elif isinstance(event, _Notice):
+            present(event.text)
+        else:
+            self._answer(event, ask, ctrl_c)
+
+    def leave(self) -> None:
+        """Nobody waits for it any more: prompts from now on get an end of file."""
+        self._attended = False
 
     # Called on the reactor's thread.
 
     def receive(self, message: Message, now: float) -> None:
         """Take one message whose parent is this cell's request."""
         if message.type == "execute_input":
-            self.begun = message.date
+            self.begun, self.begun_at = message.date, time.monotonic()
         try:
             events = self._state.receive(message, now)
         except ProtocolError as error:
@@ -291,7 +336,7 @@ class Execution:
         """End it with an error; does nothing after the end."""
         if not self.done:
             self._state.close()
-            self._end(_Ended(None, error))
+            self._end(Ended(None, error))
 
     def odd(self, error: ProtocolError) -> None:
         """A message that may have been this cell's was dropped; said once, at the end."""
@@ -329,7 +374,7 @@ class Execution:
                         self.notice(
                             "never said that this cell was over; some output may be missing"
                         )
-                    self._end(_Ended(event, event.problem))
+                    self._end(Ended(event, event.problem))
 
     def _may_be_shown(self, message: Message) -> bool:
         if self._text is None or self._text.passes(message):
@@ -340,7 +385,7 @@ class Execution:
             self.notice(f"printed more than {megabytes:g} MB; the rest goes to {self._text.path}")
         return False
 
-    def _end(self, ended: _Ended) -> None:
+    def _end(self, ended: Ended) -> None:
         if self._odd:
             more = f" and {len(self._odd) - 1} more" if len(self._odd) > 1 else ""
             self.notice(f"sent what is no proper message; dropped it{more}: {self._odd[0]}")
@@ -349,6 +394,7 @@ class Execution:
         if self._sink is not None:
             self._to_sink(self._sink.finish)
         self.done = True
+        self.ended_at = time.monotonic()
         self._events.put(ended)
         with self._prompt_lock:
             if self._prompting is not None:
@@ -364,12 +410,10 @@ class Execution:
 
     # Called on the waiting thread.
 
-    def _next(self, deadline: float | None) -> Message | protocol.Prompt | _Notice | _Ended:
+    def _next(self, deadline: float | None) -> Event:
         while True:
             try:
-                event: Message | protocol.Prompt | _Notice | _Ended = self._events.get(
-                    timeout=self._until(deadline)
-                )
+                event: Event = self._inbox.get(timeout=self._until(deadline))
                 return event
             except queue.Empty:
                 if deadline is not None and time.monotonic() >= deadline:
@@ -418,7 +462,8 @@ class Execution:
             with self._prompt_lock:
                 self._prompting = None
 
-    def _result(self, ended: _Ended, kept: list[Message], *, raise_error: bool) -> Result:
+    def result(self, ended: Ended, kept: list[Message], *, raise_error: bool) -> Result:
+        """Return how it ended, or raise that; see :meth:`wait` for the errors."""
         if ended.error is not None:
             raise ended.error
         finished = ended.finished
@@ -436,7 +481,7 @@ class Execution:
             if isinstance(expressions := reply.get("user_expressions"), dict)
             else {},
             outputs=kept,
-            seconds=time.monotonic() - self._started,
+            seconds=(self.ended_at or time.monotonic()) - self._started,
         )
 
     def _error(self, finished: protocol.Finished) -> KernelMagicsError:

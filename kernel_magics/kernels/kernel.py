@@ -27,7 +27,7 @@ from ..wire.reactor import Reactor
 from .callbacks import Callback, Event
 from .ctrl_c import CtrlC
 from .descriptors import reserve_descriptors
-from .execution import Ask, Execution, Limits, Result, Show, Sink
+from .execution import Ask, Events, Execution, Limits, Result, Show, Sink
 from .life import ATTACH_PATIENCE, KernelState, Life
 from .link import LinkState, Way
 from .requests import AskedOn
@@ -151,6 +151,41 @@ class Kernel:
             ProtocolError: the code cannot be put into a message.
             Closed: the pool was closed.
         """
+        execution = self.prepare(
+            code,
+            sink,
+            silent=silent,
+            store_history=store_history,
+            allow_stdin=allow_stdin,
+            user_expressions=user_expressions,
+            metadata=metadata,
+            limits=limits,
+        )
+        try:
+            self.reactor.run_or_post(partial(self.begin, execution))
+        except Closed:
+            raise
+        except BaseException:
+            self.reactor.post(partial(self.torn, execution))
+            raise
+        return execution
+
+    # For a group, which sends to all its kernels in one go.
+
+    def prepare(
+        self,
+        code: str,
+        sink: Sink | None = None,
+        *,
+        silent: bool = False,
+        store_history: bool = True,
+        allow_stdin: bool = False,
+        user_expressions: dict[str, str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        limits: Limits | None = None,
+        events: Events | None = None,
+    ) -> Execution:
+        """Make a cell that is not sent yet; see :meth:`submit`, and `Execution` for ``events``."""
         content = {
             "code": code,
             "silent": silent,
@@ -160,15 +195,17 @@ class Kernel:
             "stop_on_error": False,
         }
         request = self._session.message("execute_request", content, metadata=metadata)
-        execution = Execution(self.name, request, self, sink, limits or Limits(), self.reactor.now)
-        try:
-            self.reactor.run_or_post(partial(self._life.start, execution))
-        except Closed:
-            raise
-        except BaseException:
-            self.reactor.post(partial(self._life.torn, execution))
-            raise
-        return execution
+        return Execution(
+            self.name, request, self, sink, limits or Limits(), self.reactor.now, events
+        )
+
+    def begin(self, execution: Execution) -> None:
+        """Send a prepared cell; on the reactor's thread."""
+        self._life.start(execution)
+
+    def torn(self, execution: Execution) -> None:
+        """It may have been sent in part; on the reactor's thread."""
+        self._life.torn(execution)
 
     def run(
         self,
