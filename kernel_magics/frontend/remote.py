@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
@@ -10,7 +11,7 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_
 from IPython.core.magic_arguments import argument, magic_arguments
 
 from ..errors import RemoteError
-from .arguments import parse, split_code, usage
+from .arguments import fan_out_options, parse, split_code, usage
 from .output import choose
 
 if TYPE_CHECKING:  # the rest is loaded with the first kernel: loading the extension has to be quick
@@ -42,11 +43,23 @@ def _cell_options(magic: Callable[..., Any]) -> Callable[..., Any]:
             action="store_true",
             help="show a remote error but let this cell succeed, so that Run All goes on",
         ),
-        argument("kernel", help="an attached kernel, or a fragment of a connection file's name"),
+        argument(
+            "-t",
+            "--targets",
+            metavar="KERNELS",
+            help="the same as KERNELS alone, for those who know it from %%%%px",
+        ),
+        argument(
+            "kernels",
+            nargs="?",
+            metavar="KERNELS",
+            help="an attached kernel, or a fragment of a connection file's name; several with "
+            "commas between them, patterns (gpu-*), or `all`",
+        ),
     )
     for option in options:
         magic = option(magic)
-    return magic
+    return fan_out_options(magic)
 
 
 @magics_class
@@ -71,6 +84,14 @@ class RemoteMagics(Magics):
             model.fit(data)
 
         Ctrl-C (or the stop button) interrupts that kernel; a second one gives the prompt back.
+
+        ::
+
+            %%remote gpu-* --group-outputs order
+            loss.plot()
+
+        Several kernels run at once, and what they show is grouped, also while it comes in. It
+        fails if it failed in one of them, and the error names each.
         """
         # IPython ends every cell with a newline that its front end did not send; with it the remote
         # would name the cell's file differently.
@@ -94,11 +115,19 @@ class RemoteMagics(Magics):
 
     def _run(self, args: Any, code: str) -> None:
         from ..kernels.execution import Limits
+        from ..kernels.targets import resolve
 
         session = self._session
-        kernel, new = session.pool.get_or_attach(args.kernel)
-        if new:
-            session.say("attached", kernel)
+        targets = args.targets or args.kernels
+        if targets is None or (args.targets and args.kernels):
+            raise UsageError("which kernel? Name one, or several with commas between them")
+        kernels = resolve(session.pool, targets, partial(session.say, "attached"))
+        if len(kernels) > 1 or args.local:
+            from .fanout import fan_out
+
+            fan_out(session, kernels, code, args, self._settings.text_limit)
+            return
+        (kernel,) = kernels
         via = session.via()
         if kernel.info.fingerprint in via:
             raise UsageError(

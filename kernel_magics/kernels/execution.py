@@ -186,6 +186,8 @@ class Execution:
         """When the kernel was heard to begin, as `time.monotonic`; None before."""
         self.ended_at: float | None = None
         """When it was over, the same way; None before."""
+        self.failed = False
+        """It is over, and not as it should be."""
         self._prompt_lock = threading.Lock()
         self._prompting: int | None = None  # ident of the thread that sits in a local prompt
         self._interrupted_at: float | None = None
@@ -394,6 +396,7 @@ class Execution:
         if self._sink is not None:
             self._to_sink(self._sink.finish)
         self.done = True
+        self.failed = ended.failed
         self.ended_at = time.monotonic()
         self._events.put(ended)
         with self._prompt_lock:

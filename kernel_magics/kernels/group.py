@@ -68,20 +68,20 @@ class Group:
         sinks: Callable[[str], Sink | None] = lambda name: None,
         *,
         fail_fast: bool = False,
-        over: Over | None = None,
+        running: GroupExecution | None = None,
         **options: Any,
     ) -> GroupExecution:
         """Start a cell on all kernels and return at once.
 
         ``sinks`` gives the sink for the kernel of a name; None keeps its outputs in the result.
-        ``fail_fast`` interrupts all others as soon as one fails. The options are those of
-        :meth:`Kernel.submit`.
+        ``fail_fast`` interrupts all others as soon as one fails. ``running`` is what to return, for
+        a caller whose sinks have to know it. The options are those of :meth:`Kernel.submit`.
 
         Raises:
             ProtocolError: the code cannot be put into a message.
             Closed: the pool was closed.
         """
-        running = GroupExecution(fail_fast, over)
+        running = GroupExecution(fail_fast=fail_fast) if running is None else running
         cells = []
         for kernel in self._kernels:
             lane = _Lane(running)
@@ -151,7 +151,7 @@ class GroupExecution:
     ``show``, in order with the rest.
     """
 
-    def __init__(self, fail_fast: bool = False, over: Over | None = None) -> None:
+    def __init__(self, *, fail_fast: bool = False, over: Over | None = None) -> None:
         self.executions: dict[str, Execution] = {}
         """By the kernel's name, in the order given."""
         self.started = time.monotonic()
@@ -229,9 +229,8 @@ class GroupExecution:
                 with contextlib.suppress(queue.Empty):
                     until = max(0.0, min(next_tick, deadline) - now)
                     take(*self._queue.get(timeout=until), ctrl_c, answer=True)
-            with contextlib.suppress(queue.Empty):
-                while True:  # whatever has come in time
-                    take(*self._queue.get_nowait(), ctrl_c, answer=False)
+            for execution, event in self._waiting():  # whatever has come in time
+                take(execution, event, ctrl_c, answer=False)
 
         try:
             if ctrl_c is not None:
@@ -252,6 +251,17 @@ class GroupExecution:
     def post(self, item: object) -> None:
         """Have the waiting thread show something; from any thread."""
         self._queue.put((None, item))
+
+    def show_posted(self, show: Callable[[Any], None]) -> None:
+        """Show what was posted since; for whoever has waited."""
+        for execution, event in self._waiting():
+            if execution is None:
+                show(event)
+
+    def _waiting(self) -> Iterator[tuple[Execution | None, Any]]:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                yield self._queue.get_nowait()
 
     def take(self, execution: Execution, event: Event) -> None:
         """Pass an event on; on the I/O thread."""
