@@ -120,7 +120,7 @@ class RemoteMagics(Magics):
         session = self._session
         targets = args.targets or args.kernels
         if targets is None or (args.targets and args.kernels):
-            raise UsageError("which kernel? Name one, or several with commas between them")
+            raise UsageError("required: kernel, or several with commas between them, or -t KERNELS")
         kernels = resolve(session.pool, targets, partial(session.say, "attached"))
         if len(kernels) > 1 or args.local:
             from .fanout import fan_out
