@@ -28,6 +28,7 @@
     ├── ReplyLost                the kernel went on without ever answering
     ├── RemoteError              the code failed there; subclasses carry the remote error's name
     ├── RemoteErrors             what went wrong in each of several kernels
+    │   └── ItemErrors           or with each of several items
     ├── Aborted                  it did not run: an earlier error or an interrupt came first
     ├── Closed                   this pool, transport or thread is closed
     └── ProtocolError            a message the messaging protocol does not allow here
@@ -39,6 +40,7 @@ what was wanted, what was found and what to try. No key ever appears in one."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 class KernelMagicsError(Exception):
@@ -329,7 +331,7 @@ class RemoteErrors(KernelMagicsError):
         self,
         errors: Mapping[str, BaseException],
         total: int,
-        results: Mapping[str, object] | None = None,
+        results: Mapping[Any, object] | None = None,
     ) -> None:
         self.errors, self.total = dict(errors), total
         self.results = dict(results or {})
@@ -362,6 +364,14 @@ class RemoteErrors(KernelMagicsError):
         for what, names in self._alike().items():
             lines.append(f"\x1b[0;36m[{', '.join(names)}]\x1b[0m {what}")
         return lines
+
+
+class ItemErrors(RemoteErrors):
+    """Some of many items failed. ``errors`` is by ``"INDEX on KERNEL"``; ``results`` has what came
+    of each item, by index, the errors in their places."""
+
+    def _headline(self) -> str:
+        return f"{len(self.errors)} of {self.total} items failed"
 
 
 def error_line(error: BaseException) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -124,6 +124,38 @@ class Group:
                 return ask and (lambda prompt, password: ask(f"[{name}] {prompt}", password))
 
             return running.wait(asks=asks, timeout=timeout, raise_error=raise_error, ctrl_c=ctrl_c)
+
+    def map(
+        self,
+        function: Callable[[Any], Any] | str,
+        items: Iterable[Any],
+        *,
+        timeout: float | None = None,
+        raise_error: bool = True,
+    ) -> list[Any]:
+        """Return ``function(item)`` of all items, in their order; each is computed by whichever
+        kernel is free.
+
+        Function and items travel as `spread.JsonCarrier` says. What is printed is not shown. An
+        item whose kernel dies under it is not given to another, because it may have run; the other
+        kernels do the rest.
+
+        Raises:
+            RemoteError: the function could not be made known there.
+            ItemErrors: some items failed, the time limit included. Without ``raise_error`` the
+                errors stand among the results.
+            Abandoned: at the second Ctrl-C; the first one interrupts all.
+        """
+        from .spread import JsonCarrier, spread
+
+        return spread(
+            self._kernels,
+            function,
+            list(items),
+            timeout=timeout,
+            raise_error=raise_error,
+            carrier=JsonCarrier(),
+        )
 
     def interrupt(self) -> None:
         """Interrupt what runs in each; returns at once."""
