@@ -337,7 +337,11 @@ class RemoteErrors(KernelMagicsError):
         self.results = dict(results or {})
         self.shown = False
         """Their outputs were shown here, tracebacks among them."""
-        super().__init__(self.errors, total, self.results)
+        super().__init__(self.errors, total)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Without the results, which hold messages.
+        return type(self), (self.errors, self.total), {"shown": self.shown}
 
     def __str__(self) -> str:
         failed = "; ".join(f"{', '.join(names)}: {what}" for what, names in self._alike().items())

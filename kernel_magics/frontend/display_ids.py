@@ -17,6 +17,10 @@ WITH_ID = frozenset({"display_data", "update_display_data"})
 ENDS = 512
 """Bytes at both ends of a large content in which its id is looked for; it is not unpacked."""
 
+REMEMBERED = 100_000
+"""Ids of which the owner is known; whoever makes more has made them by a counter, and they stay as
+they are."""
+
 _MENTIONED = b'"display_id"'
 
 _DRAWN = re.compile(r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}")
@@ -32,8 +36,8 @@ class DisplayIds:
 
     def here(self, kernel: str, display_id: str) -> str:
         """Return the id under which a kernel's display is known here."""
-        if _DRAWN.fullmatch(display_id):
-            return display_id
+        if _DRAWN.fullmatch(display_id) or len(self._here) >= REMEMBERED:
+            return self._here.get((kernel, display_id), display_id)
         known = self._here.get((kernel, display_id))
         if known is None:
             known = display_id
@@ -49,7 +53,7 @@ class DisplayIds:
             ProtocolError: it cannot be read.
         """
         packed = message.parts[3]
-        if message.type not in WITH_ID or not _may_have_id(packed):
+        if message.type not in WITH_ID or not may_have_id(packed):
             return None
         theirs = display_id(message.content)
         if theirs is None or (ours := self.here(kernel, theirs)) == theirs:
@@ -65,7 +69,8 @@ def display_id(content: dict[str, Any]) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _may_have_id(packed: bytes) -> bool:
+def may_have_id(packed: bytes) -> bool:
+    """Whether a packed content may have one; a large one is not unpacked for that."""
     if len(packed) > FULL_CHECK:
         return _MENTIONED in packed[:ENDS] or _MENTIONED in packed[-ENDS:]
     return _MENTIONED in packed

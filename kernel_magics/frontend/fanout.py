@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 
-from ..errors import KernelGone, RemoteError, RemoteErrors, error_line
+from ..errors import Closed, KernelGone, RemoteError, RemoteErrors, error_line
 from ..kernels.ctrl_c import CtrlC
 from ..kernels.execution import Ask, Ended, Execution, Limits, Sink
 from ..kernels.group import Group, GroupExecution
@@ -72,11 +73,16 @@ class _FanOut:
         self._running = GroupExecution(fail_fast=args.fail_fast, over=self._over)
         self._screen = _Screen(session.shell)
         relay = raw_relay("", session.shell, session.iopub, self._reactor)
+        self._outlet: _Queue | _Notebook = (
+            _Queue(self._running)
+            if relay is None
+            # What the cell shows of its own cannot be drawn anew.
+            else _Notebook(relay, can_clear=not args.local)
+        )
         ids = DisplayIds() if session.iopub is None else session.iopub.display_ids
         self._page = Page(
             self._reactor,
-            # What the cell shows of its own cannot be drawn anew.
-            _Queue(self._running) if relay is None else _Notebook(relay, can_clear=not args.local),
+            self._outlet,
             self._group.names,
             args.group_outputs,
             ids,
@@ -193,11 +199,13 @@ class _FanOut:
     def _end(self) -> None:
         """Show all that is held, and how it ended."""
         if not self._args.quiet:
-            if self._running.running:  # nobody waits for them any more
-                self._reactor.ask(self._page.finish)
-            if self._progress_shown:
-                self._reactor.ask(lambda: self._page.progress(self._how_it_ended()))
+            with contextlib.suppress(Closed):  # the pool was, meanwhile
+                if self._running.running:  # nobody waits for them any more
+                    self._reactor.ask(self._page.finish)
+                if self._progress_shown:
+                    self._reactor.ask(lambda: self._page.progress(self._how_it_ended()))
             self._running.show_posted(self._screen.show)
+            self._outlet.closed = True
             self._screen.keep()
             if self._session.iopub is not None:
                 self._session.iopub.settle()
@@ -223,6 +231,7 @@ class _Notebook:
     """The iopub channel of this kernel."""
 
     full = False  # its limit is lifted
+    closed = False  # what comes late finds its cell
 
     def __init__(self, relay: RawRelay, *, can_clear: bool) -> None:
         self.can_clear = can_clear
@@ -271,6 +280,8 @@ class _Queue:
     can_clear = False
 
     def __init__(self, running: GroupExecution) -> None:
+        self.closed = False
+        """Nobody waits any more, so that nobody would show it."""
         self._running = running
         self._session = Session()
 
@@ -282,7 +293,8 @@ class _Queue:
         self.message(kernel, self._session.message("stream", {"name": stream, "text": text}))
 
     def message(self, kernel: str, message: Message) -> None:
-        self._running.post(_Shown(kernel, message))
+        if not self.closed:
+            self._running.post(_Shown(kernel, message))
 
     def clear(self, *, wait: bool) -> None:
         """Nothing can be taken back."""

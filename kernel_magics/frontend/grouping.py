@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from ..errors import ProtocolError
 from ..protocol.message import Message
 from ..protocol.stream import text_of
-from .display_ids import WITH_ID, display_id
+from .display_ids import WITH_ID, display_id, may_have_id
 from .output import NOT_YET
 
 _NOTHING = Message({"msg_type": "", "msg_id": ""}, {}, (b"{}",) * 4)
@@ -241,7 +241,7 @@ class Part:
 
     def _renamed(self, message: Message) -> tuple[str | None, dict[str, Any] | None]:
         """Return the display id that holds here, and the content with it if it is another."""
-        if message.type not in WITH_ID:
+        if message.type not in WITH_ID or not may_have_id(message.parts[3]):
             return None, None
         try:
             theirs = display_id(message.content)

@@ -189,6 +189,7 @@ class GroupExecution:
         self.started = time.monotonic()
         self._fail_fast = fail_fast
         self._first_failed: str | None = None  # which the others were stopped for
+        self._stopped = False  # they were interrupted, by whomever
         self._over = over
         self._queue: queue.SimpleQueue[tuple[Execution | None, Any]] = queue.SimpleQueue()
 
@@ -209,6 +210,7 @@ class GroupExecution:
 
     def interrupt(self) -> None:
         """Interrupt the kernels whose cell still runs."""
+        self._stopped = True
         for execution in self.executions.values():
             execution.interrupt()
 
@@ -298,11 +300,10 @@ class GroupExecution:
     def take(self, execution: Execution, event: Event) -> None:
         """Pass an event on; on the I/O thread."""
         if isinstance(event, Ended):
-            if self._fail_fast and event.failed and self._first_failed is None:
+            # Once, and not after somebody else did: they may be cleaning up after that.
+            if self._fail_fast and event.failed and not self._stopped:
                 self._first_failed = execution.kernel
-                for other in self.executions.values():
-                    if other is not execution:
-                        other.interrupt()
+                self.interrupt()
             if self._over is not None:
                 self._over(execution, event)
         self._queue.put((execution, event))

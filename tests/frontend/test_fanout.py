@@ -570,6 +570,9 @@ def test_a_terminal_shows_the_same_text(
     assert printed.split("\n")[-3:] == [
         "RemoteErrors: 2 of 2 kernels failed", "[a] KeyError: 'a'", "[b] KeyError: 'b'",
     ]  # fmt: skip
+    hostile = "raise ValueError('\\x1b]0;title')"
+    for options in ("", "-q"):
+        assert r"ValueError: \x1b]0;title" in terminal.run(of_all(hostile, options, kernels="a,b"))
     code = "import time\nprint(ME, 'begins', flush=True); time.sleep(1.2); print(ME, 'ends')"
     printed = terminal.run(of_all(code, "--progress-after 0.1", kernels="a,b"))
     assert "0 of 2 kernels are through after " in printed
