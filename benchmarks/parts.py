@@ -84,8 +84,14 @@ class Bench:
         return self._stack.enter_context(Echo.start("echo", self.sandbox))
 
     def starting(self) -> HandKernel:
-        """Begin to start an ipykernel by hand, over tcp."""
-        return self._stack.enter_context(HandKernel("tcp", self.sandbox))
+        """Begin to start an ipykernel by hand, over tcp.
+
+        With a history of its own: those of one user write into one file, wait for each other while
+        they do, and hold the next cell up.
+        """
+        own = str(self.sandbox.root / f"ipython-{uuid.uuid4().hex[:8]}")
+        kernel = HandKernel("tcp", self.sandbox, env={"IPYTHONDIR": own})
+        return self._stack.enter_context(kernel)
 
     def echoes(self, number: int) -> list[Path]:
         """Start echo kernels, up to ``CROWD`` in a process; return their connection files."""
