@@ -80,7 +80,7 @@ def fan_outs(
             "floor": partial(floor.run, code),
             "jupyter_client async": partial(peers.run, code),
             "Group.run": partial(pool.select(",".join(names)).run, code),
-            "%%remote": partial(magic, ",".join(names), code),
+            "%%remote": partial(magic, "all" if len(names) > 1 else names[0], code),
         }
         if cluster is not None:
             contenders["%%px"] = partial(_connect_engines(cluster, len(names)), code)

@@ -47,7 +47,7 @@ def fan_out(
         Abandoned: at the second Ctrl-C.
     """
     via = session.via()
-    waiting = [kernel.name for kernel in kernels if kernel.info.fingerprint in via]
+    waiting = [kernel.name for kernel in kernels if via and kernel.info.fingerprint in via]
     if waiting:
         raise UsageError(
             f"{', '.join(waiting)} is waiting for this very cell; it would wait for itself for ever"

@@ -89,6 +89,7 @@ class Page:
             width = max(map(len, names)) + len("[] ")
             for name in names:
                 self.parts[name] = LinePart(name, self, f"[{name}]".ljust(width))
+        self._nopen = len(names)  # parts that are not complete
         self.newest: Unit | None = None
         self._arrived: list[Unit] = []
         self._order = self._new_order()
@@ -109,11 +110,6 @@ class Page:
         self._tokens = float(BURST)
         self._refilled = reactor.now
         self._shown = 0  # outputs, ever
-
-    @property
-    def running(self) -> list[Part]:
-        """The parts that are not complete."""
-        return [part for part in self.parts.values() if not part.over]
 
     # What the parts tell.
 
@@ -167,7 +163,8 @@ class Page:
         self._outlet.flush()
 
     def over(self) -> None:
-        if self.running:
+        self._nopen -= 1
+        if self._nopen > 0:
             self.changed()
         else:
             self.finish()

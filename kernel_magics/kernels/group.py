@@ -25,6 +25,9 @@ TICK = 0.5
 """Seconds between calls of ``tick`` while somebody waits. An untimed wait cannot be interrupted on
 every platform."""
 
+_WAKE = object()
+"""Nothing to show; something to look at."""
+
 Over = Callable[[Execution, Ended], None]
 """Told on the I/O thread that one kernel is through. Must never block and never raise."""
 
@@ -191,6 +194,7 @@ class GroupExecution:
         self._first_failed: str | None = None  # which the others were stopped for
         self._stopped = False  # they were interrupted, by whomever
         self._over = over
+        self._ended: dict[str, Ended] = {}
         self._queue: queue.SimpleQueue[tuple[Execution | None, Any]] = queue.SimpleQueue()
 
     @property
@@ -236,13 +240,11 @@ class GroupExecution:
             Abandoned: at the second Ctrl-C; it is a KeyboardInterrupt. The code runs on.
         """
         kept: dict[str, list[Message]] = {name: [] for name in self.executions}
-        ended: dict[str, Ended] = {}
 
         def take(execution: Execution | None, event: Any, ctrl_c: CtrlC, answer: bool) -> None:
             if execution is None:
-                show(event)
-            elif isinstance(event, Ended):
-                ended[execution.kernel] = event
+                if event is not _WAKE:
+                    show(event)
             else:
                 outputs = kept[execution.kernel]
                 execution.handle(
@@ -256,14 +258,14 @@ class GroupExecution:
             ctrl_c.call_first(self.interrupt)
             deadline = float("inf") if timeout is None else self.started + timeout
             next_tick = time.monotonic() + TICK
-            while len(ended) < len(self.executions) and (now := time.monotonic()) < deadline:
+            while len(self._ended) < len(self.executions) and (now := time.monotonic()) < deadline:
                 if now >= next_tick:
                     next_tick = now + TICK
                     tick()
                 with contextlib.suppress(queue.Empty):
                     until = max(0.0, min(next_tick, deadline) - now)
                     take(*self._queue.get(timeout=until), ctrl_c, answer=True)
-            for execution, event in self._waiting():  # whatever has come in time
+            for execution, event in self._waiting():  # what came before the last end
                 take(execution, event, ctrl_c, answer=False)
 
         try:
@@ -280,7 +282,7 @@ class GroupExecution:
         finally:
             for execution in self.executions.values():
                 execution.leave()
-        return self._result(ended, kept, timeout, raise_error=raise_error)
+        return self._result(dict(self._ended), kept, timeout, raise_error=raise_error)
 
     def post(self, item: object) -> None:
         """Have the waiting thread show something; from any thread."""
@@ -289,7 +291,7 @@ class GroupExecution:
     def show_posted(self, show: Callable[[Any], None]) -> None:
         """Show what was posted since; for whoever has waited."""
         for execution, event in self._waiting():
-            if execution is None:
+            if execution is None and event is not _WAKE:
                 show(event)
 
     def _waiting(self) -> Iterator[tuple[Execution | None, Any]]:
@@ -306,7 +308,12 @@ class GroupExecution:
                 self.interrupt()
             if self._over is not None:
                 self._over(execution, event)
-        self._queue.put((execution, event))
+            # The waiting thread is woken by the last one only: each time costs both threads.
+            self._ended[execution.kernel] = event
+            if len(self._ended) == len(self.executions):
+                self._queue.put((None, _WAKE))
+        else:
+            self._queue.put((execution, event))
 
     def _result(
         self,

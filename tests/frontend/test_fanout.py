@@ -71,7 +71,7 @@ def said_by(run: CellRun) -> dict[str, str]:
     said: dict[str, str] = {}
     heading = ""
     for line in transcript(run).splitlines(keepends=True):
-        if "through after" in line:
+        if "kernels" in line:
             continue  # how far they are
         if re.fullmatch(r"\[[\w:, ]+\].*\n", line):
             heading = line[1:].partition("]")[0]
