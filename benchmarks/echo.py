@@ -15,7 +15,7 @@ import json
 import time
 import uuid
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import zmq
@@ -32,7 +32,7 @@ REPLY = b'{"status": "ok", "execution_count": %d, "user_expressions": {}, "paylo
 
 
 class Echo:
-    """One kernel; :meth:`serve` runs until a shutdown request."""
+    """One kernel."""
 
     def __init__(self, sockets: KernelSockets) -> None:
         self._sockets = sockets
@@ -46,23 +46,17 @@ class Echo:
             b'"date": "%s.%06dZ", "version": "5.3"}'
         )
 
-    def serve(self) -> None:
-        """Answer everything."""
-        channels = self._sockets.channels
-        poller = zmq.Poller()
-        for sock in channels:
-            poller.register(sock, zmq.POLLIN)
-        while True:
-            for sock, _ in poller.poll():
-                match channels[sock]:
-                    case "hb":
-                        self._sockets.echo_heartbeat()
-                    case "iopub":
-                        if (topic := self._sockets.receive_subscription()) is not None:
-                            self._sockets.welcome(topic, self._speaker.session)
-                    case channel:
-                        if not self._answer(sock.recv_multipart(), channel):
-                            return
+    def take(self, sock: zmq.Socket[bytes], channel: str) -> bool:
+        """Answer what one channel has; return False when it was the last."""
+        match channel:
+            case "hb":
+                self._sockets.echo_heartbeat()
+            case "iopub":
+                if (topic := self._sockets.receive_subscription()) is not None:
+                    self._sockets.welcome(topic, self._speaker.session)
+            case _:
+                return self._answer(sock.recv_multipart(), channel)
+        return True
 
     def _answer(self, frames: list[bytes], channel: str) -> bool:
         """Answer one request; return False when it was the last."""
@@ -116,14 +110,29 @@ class Echo:
 
 
 def main() -> None:
-    """Serve the connection file named on the command line, with free ports where it has none."""
+    """Serve the connection files named on the command line, with free ports where they have none,
+    until one of the kernels is asked to end."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.echo", description=__doc__)
-    parser.add_argument("-f", dest="file", type=Path, required=True, help="connection file")
-    path: Path = parser.parse_args().file
-    info = json.loads(path.read_text())
-    with closing(KernelSockets(info)) as sockets:
-        write_info(path, info)
-        Echo(sockets).serve()
+    parser.add_argument(
+        "-f", dest="files", type=Path, required=True, action="append",
+        help="connection file; several make as many kernels in one process",
+    )  # fmt: skip
+    with ExitStack() as stack:
+        echoes: dict[zmq.Socket[bytes], tuple[Echo, str]] = {}
+        poller = zmq.Poller()
+        for path in parser.parse_args().files:
+            info = json.loads(path.read_text())
+            sockets = stack.enter_context(closing(KernelSockets(info)))
+            write_info(path, info)
+            echo = Echo(sockets)
+            for sock, channel in sockets.channels.items():
+                echoes[sock] = echo, channel
+                poller.register(sock, zmq.POLLIN)
+        while True:
+            for sock, _ in poller.poll():
+                echo, channel = echoes[sock]
+                if not echo.take(sock, channel):
+                    return
 
 
 if __name__ == "__main__":

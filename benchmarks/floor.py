@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Self
 
 import zmq
@@ -26,14 +27,18 @@ PATIENCE_MS = 120_000
 
 
 class FloorClient:
-    """A client of one kernel over tcp, for one thread; ``close()`` ends it."""
+    """A client of one kernel over tcp, for one thread; ``close()`` ends it.
 
-    def __init__(self, info: Json) -> None:
+    ``context`` is one that many of them share; whoever made it ends it.
+    """
+
+    def __init__(self, info: Json, context: zmq.Context[zmq.Socket[bytes]] | None = None) -> None:
         self._info = info
         self._mac = hmac.new(str(info["key"]).encode(), digestmod=hashlib.sha256)
         self._session = uuid.uuid4().hex
         self._count = 0
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._shares = context is not None
+        self._context: zmq.Context[zmq.Socket[bytes]] = context or zmq.Context()
         self.shell = self._connect(zmq.DEALER, info, "shell")
         self.iopub = self._connect(zmq.SUB, info, "iopub")
         self.iopub.subscribe(b"")
@@ -41,7 +46,10 @@ class FloorClient:
 
     def run(self, code: str) -> Json:
         """Run code; return the reply's content once idle was seen too."""
-        msg_id = self.send("execute_request", code)
+        return self.end(self.send("execute_request", code))
+
+    def end(self, msg_id: str) -> Json:
+        """Wait for the end of a cell that was sent; return the reply's content."""
         while True:
             parent, content = self._read(self.shell)
             if json.loads(parent).get("msg_id") == msg_id:
@@ -116,7 +124,11 @@ class FloorClient:
 
     def close(self) -> None:
         """Close both sockets."""
-        self._context.destroy(linger=0)
+        if self._shares:
+            self.shell.close(linger=0)
+            self.iopub.close(linger=0)
+        else:
+            self._context.destroy(linger=0)
 
     def __enter__(self) -> Self:
         return self
@@ -160,3 +172,25 @@ class FloorClient:
                 if msg_id.encode() in parent and b'"idle"' in status:
                     return
         raise TimeoutError("the kernel publishes nothing")
+
+
+class FloorClients:
+    """Clients of several kernels, in one context: sends to all, then reads one after another."""
+
+    def __init__(self, files: Sequence[str]) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._context.max_sockets = 4096
+        self._clients = [
+            FloorClient(json.loads(Path(file).read_text()), self._context) for file in files
+        ]
+
+    def run(self, code: str) -> list[Json]:
+        """Run code in all; return the contents of the replies."""
+        sent = [(client, client.send("execute_request", code)) for client in self._clients]
+        return [client.end(msg_id) for client, msg_id in sent]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._context.destroy(linger=0)

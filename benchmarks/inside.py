@@ -15,9 +15,9 @@ from IPython.core.getipython import get_ipython
 
 from tests.support.connection import read_info
 
-from .floor import FloorClient
+from .floor import FloorClient, FloorClients
 from .measure import Samples, take_turns
-from .peers import Peer
+from .peers import AsyncPeers, Peer
 
 _peers: dict[str, Peer] = {}
 
@@ -62,6 +62,39 @@ def round_trips(bare: str, others: str, name: str, rounds: int, code: str = "pas
             "%%remote": partial(magic, name, code),
         }
         return take_turns(contenders, rounds)
+
+
+def fan_outs(
+    bare: list[str], others: list[str], names: list[str], cluster: str | None, rounds: int
+) -> Samples:
+    """Time one cell in many kernels by all contenders, taking turns in this process.
+
+    ``bare`` and ``others`` are connection files, ``names`` the kernels that were attached here,
+    ``cluster`` the file of ipyparallel's, or None without it. As many of each take part.
+    """
+    from kernel_magics import pool
+
+    code = "pass"
+    with FloorClients(bare) as floor, AsyncPeers([Path(file) for file in others]) as peers:
+        contenders: dict[str, Callable[[], object]] = {
+            "floor": partial(floor.run, code),
+            "jupyter_client async": partial(peers.run, code),
+            "Group.run": partial(pool.select(",".join(names)).run, code),
+            "%%remote": partial(magic, "all" if len(names) > 1 else names[0], code),
+        }
+        if cluster is not None:
+            contenders["%%px"] = partial(_connect_engines(cluster, len(names)), code)
+        return take_turns(contenders, rounds, warm_up=5)
+
+
+def _connect_engines(cluster: str, number: int) -> Callable[[str], object]:
+    import ipyparallel
+
+    client = ipyparallel.Cluster.from_file(cluster).connect_client_sync()
+    view = client[client.ids[:number]]
+    view.block = True  # else it is over when it was sent
+    view.activate()
+    return partial(_shell().run_cell_magic, "px", "")
 
 
 def load() -> dict[str, Any]:

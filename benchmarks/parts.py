@@ -10,14 +10,20 @@ import json
 import sys
 import uuid
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
+from tests.support.connection import read_info, tcp_info, write_info
 from tests.support.kernels import HandKernel
 from tests.support.processes import Process, guard
 from tests.support.sandbox import Sandbox, short_temporary_folder
+from tests.support.waiting import wait_until
 
 from .floor import FloorClient
+
+CROWD = 32
+"""Echo kernels in one process."""
 
 
 class Echo(HandKernel):
@@ -76,6 +82,33 @@ class Bench:
     def echo(self) -> HandKernel:
         """Start an echo kernel."""
         return self._stack.enter_context(Echo.start("echo", self.sandbox))
+
+    def starting(self) -> HandKernel:
+        """Begin to start an ipykernel by hand, over tcp.
+
+        With a history of its own: those of one user write into one file, wait for each other while
+        they do, and hold the next cell up.
+        """
+        own = str(self.sandbox.root / f"ipython-{uuid.uuid4().hex[:8]}")
+        kernel = HandKernel("tcp", self.sandbox, env={"IPYTHONDIR": own})
+        return self._stack.enter_context(kernel)
+
+    def echoes(self, number: int) -> list[Path]:
+        """Start echo kernels, up to ``CROWD`` in a process; return their connection files."""
+        names = [uuid.uuid4().hex for _ in range(number)]
+        files = [self.sandbox.runtime / f"kernel-{name}.json" for name in names]
+        for file in files:
+            write_info(file, tcp_info())
+        for first in range(0, number, CROWD):
+            argv = [sys.executable, "-m", "benchmarks.echo"]
+            for file in files[first : first + CROWD]:
+                argv += ["-f", str(file)]
+            log = self.sandbox.work / f"echoes-{names[first]}.log"
+            env = self.sandbox.environment()
+            self._stack.enter_context(Process(argv, env=env, cwd=self.sandbox.work, log=log))
+        for file in files:
+            wait_until(partial(read_info, file), what="the echo kernels listen")
+        return files
 
     def floor(self, kernel: HandKernel) -> FloorClient:
         """Connect a floor client."""

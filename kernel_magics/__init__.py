@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from .errors import KernelMagicsError, RemoteError
+from .errors import KernelMagicsError, RemoteError, RemoteErrors
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .api import attach, pool, start, tunnel
     from .connect.info import ConnectionInfo
     from .kernels.execution import Execution, Result
+    from .kernels.group import Group, GroupResult
     from .kernels.kernel import Kernel
     from .kernels.pool import KernelPool
 
@@ -32,10 +33,13 @@ __version__ = "0.1.0"
 __all__ = [
     "ConnectionInfo",
     "Execution",
+    "Group",
+    "GroupResult",
     "Kernel",
     "KernelMagicsError",
     "KernelPool",
     "RemoteError",
+    "RemoteErrors",
     "Result",
     "attach",
     "pool",
@@ -46,6 +50,8 @@ __all__ = [
 _HOMES = {
     "ConnectionInfo": "connect.info",
     "Execution": "kernels.execution",
+    "Group": "kernels.group",
+    "GroupResult": "kernels.group",
     "Kernel": "kernels.kernel",
     "KernelPool": "kernels.pool",
     "Result": "kernels.execution",

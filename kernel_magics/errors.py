@@ -28,6 +28,8 @@
     ├── Abandoned                the user's second Ctrl-C; also a KeyboardInterrupt
     ├── ReplyLost                the kernel went on without ever answering
     ├── RemoteError              the code failed there; subclasses carry the remote error's name
+    ├── RemoteErrors             what went wrong in each of several kernels
+    │   └── ItemErrors           or with each of several items
     ├── Aborted                  it did not run: an earlier error or an interrupt came first
     ├── NoSuchJob                no background cell has that number
     ├── NoSubshell               it did not run: the kernel has nothing to run it in beside others
@@ -40,7 +42,7 @@ what was wanted, what was found and what to try. No key ever appears in one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -354,6 +356,77 @@ class RemoteError(KernelMagicsError):
         if self.shown:
             return [f"{head} {self.ename}: {self.evalue} (shown above)"]
         return [head, *(self.traceback or [f"{self.ename}: {self.evalue}"])]
+
+
+LONGEST_REASON = 200
+"""Characters of one error in a line that lists several."""
+
+
+class RemoteErrors(KernelMagicsError):
+    """Several kernels were asked, and some failed.
+
+    ``errors`` has what each of those would have raised alone, by kernel: a `RemoteError`, or
+    another error of this module, or whatever ``local`` raised here. The one that failed first is
+    the first if the others were stopped for that, else they are in the order in which the kernels
+    were named. ``results`` has what the kernels that ended returned, failed ones included.
+    """
+
+    def __init__(
+        self,
+        errors: Mapping[str, BaseException],
+        total: int,
+        results: Mapping[Any, object] | None = None,
+    ) -> None:
+        self.errors, self.total = dict(errors), total
+        self.results = dict(results or {})
+        self.shown = False
+        """Their outputs were shown here, tracebacks among them."""
+        super().__init__(self.errors, total)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Without the results, which hold messages.
+        return type(self), (self.errors, self.total), {"shown": self.shown}
+
+    def __str__(self) -> str:
+        failed = "; ".join(f"{', '.join(names)}: {what}" for what, names in self._alike().items())
+        return f"{self._headline()}. {failed}"
+
+    def _headline(self) -> str:
+        return f"{len(self.errors)} of {self.total} kernels failed"
+
+    def _alike(self) -> dict[str, list[str]]:
+        """Names by what went wrong, in one line each."""
+        alike: dict[str, list[str]] = {}
+        for name, error in self.errors.items():
+            alike.setdefault(error_line(error), []).append(name)
+        return alike
+
+    def _render_traceback_(self) -> list[str]:
+        """The first traceback in full unless it was shown above, and a line for all that is
+        alike."""
+        lines = [f"\x1b[0;31m{type(self).__name__}\x1b[0m: {self._headline()}"]
+        first = next(((n, e) for n, e in self.errors.items() if isinstance(e, RemoteError)), None)
+        if first is not None and not self.shown:
+            name, error = first
+            lines += [kernel_label(name), *(error.traceback or [error_line(error)])]
+        for what, names in self._alike().items():
+            lines.append(f"\x1b[0;36m[{', '.join(names)}]\x1b[0m {what}")
+        return lines
+
+
+class ItemErrors(RemoteErrors):
+    """Some of many items failed. ``errors`` is by ``"INDEX on KERNEL"``; ``results`` has what came
+    of each item, by index, the errors in their places."""
+
+    def _headline(self) -> str:
+        return f"{len(self.errors)} of {self.total} items failed"
+
+
+def error_line(error: BaseException) -> str:
+    """Say what went wrong in one line."""
+    name = error.ename if isinstance(error, RemoteError) else type(error).__name__
+    line = " ".join(f"{name}: {error}".split()).removesuffix(":")
+    return line if len(line) <= LONGEST_REASON else line[: LONGEST_REASON - 1] + "…"
 
 
 def kernel_label(kernel: str) -> str:

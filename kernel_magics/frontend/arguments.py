@@ -8,12 +8,25 @@ from functools import lru_cache, wraps
 from typing import Any
 
 from IPython.core.error import UsageError
+from IPython.core.magic_arguments import argument
 from IPython.utils.process import arg_split  # type: ignore[attr-defined]
 
 from ..errors import BadName, ConnectionFileError, KernelNotFound, NoSuchJob, NotOwned
 
-TAKE_VALUES = ("--timeout", "--unresponsive-after", "--save")
+TARGETS = ("-t", "--targets")
+"""Options that name the kernels, so that no word in front of the code does."""
+
+TAKE_VALUES = (
+    "--timeout",
+    "--unresponsive-after",
+    "--save",
+    "--group-outputs",
+    "--progress-after",
+    *TARGETS,
+)
 """Options of `%remote` that take the next word with them."""
+
+GROUPINGS = ("kernel", "order", "type", "first", "merge")
 
 
 def parse(magic: Callable[..., Any], line: str) -> Any:
@@ -60,13 +73,16 @@ def usage(magic: Callable[..., Any]) -> Callable[..., Any]:
 
 def split_code(line: str) -> tuple[str, str]:
     """Split ``[options] KERNEL CODE`` behind the kernel; the code is taken as it stands."""
-    rest, takes_value = line, False
+    rest, takes_value, named = line, False, False
     while rest.strip():
         word, _, after = rest.lstrip().partition(" ")
         if takes_value:
             takes_value = False
         elif word.startswith("-"):
             takes_value = word in TAKE_VALUES
+            named = named or word.partition("=")[0] in TARGETS
+        elif named:
+            return line[: len(line) - len(rest)], rest.lstrip()
         else:
             end = len(line) - len(after)
             return line[:end], after
@@ -95,3 +111,47 @@ def assignment(text: str) -> tuple[str, str]:
     if not (name and equals):
         raise UsageError(f"--env wants NAME=VALUE, not {text!r}")
     return name, value
+
+
+def fan_out_options(magic: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that only count for several kernels."""
+    found = (
+        argument(
+            "--timeline", action="store_true", help="show afterwards who ran when, as a drawing"
+        ),
+        argument(
+            "--progress-after",
+            type=float,
+            default=2.0,
+            metavar="SECONDS",
+            help="show how far they are, in one line, when it takes longer than this (2)",
+        ),
+        argument(
+            "--no-stream",
+            dest="stream",
+            action="store_false",
+            help="show nothing before all are through",
+        ),
+        argument(
+            "--stream",
+            action="store_true",
+            default=True,
+            help="show what the grouping allows as soon as it comes (the default)",
+        ),
+        argument(
+            "--group-outputs",
+            choices=GROUPINGS,
+            default="kernel",
+            help="kernel: all of the first, then all of the second, ...; order: what each said "
+            "first, then what each said second, ...; type: all stdout, all stderr, all displays, "
+            "all errors; first: the first one's, and others only if they say something else; "
+            "merge: line by line as they come, each with its kernel's name",
+        ),
+        argument(
+            "--fail-fast", action="store_true", help="when one fails, interrupt all the others"
+        ),
+        argument("--local", action="store_true", help="run it in this session too"),
+    )
+    for option in found:
+        magic = option(magic)
+    return magic

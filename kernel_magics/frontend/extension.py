@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ..api import pool
-from ..errors import ConnectionFileError, ConnectionFileNotFound, RemoteError
+from ..errors import ConnectionFileError, ConnectionFileNotFound, RemoteError, RemoteErrors
 from .autoremote import StickyMagics, mark_prompt
 from .complete import Assistant, install
 from .jobs import JobMagics
@@ -144,18 +144,21 @@ def _silence_shown_errors(shell: InteractiveShell) -> Callable[[], None]:
     def handler(
         shell: Any, etype: type, value: BaseException, tb: Any, tb_offset: int | None = None
     ) -> Any:
-        if not isinstance(value, RemoteError):
+        if not isinstance(value, RemoteError | RemoteErrors):
             return other(etype, value, tb, tb_offset)
         if getattr(shell, "kernel", None) is None:
-            value.ename, value.evalue = safe(value.ename), safe(value.evalue)
-            value.traceback = [safe(line) for line in value.traceback]
-        if value.shown:
+            each = [value] if isinstance(value, RemoteError) else value.errors.values()
+            for error in each:
+                if isinstance(error, RemoteError):
+                    error.ename, error.evalue = safe(error.ename), safe(error.evalue)
+                    error.traceback = [safe(line) for line in error.traceback]
+        if isinstance(value, RemoteError) and value.shown:
             shell._last_traceback = value.traceback  # what ipykernel puts into the reply
         else:
             shell.showtraceback((etype, value, tb), tb_offset)
         return None
 
-    shell.set_custom_exc((*types, RemoteError), handler)
+    shell.set_custom_exc((*types, RemoteError, RemoteErrors), handler)
     ours = shell.CustomTB
 
     def restore() -> None:

@@ -22,6 +22,7 @@ from ..errors import ProtocolError, kernel_label, remote_error, sendable
 from ..protocol.message import DELIMITER, Message, Part, Session, Signer, pack
 from ..protocol.stream import TextRun, text_of
 from ..wire.frames import send_frames
+from .display_ids import DisplayIds
 from .terminal import LinePrefix, TerminalFilter, safe
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class LocalIOPub:
         self._released.set()
         self._sent = 0
         self._holding = False  # printed text has to go first and is on its way
+        self.display_ids = DisplayIds()
 
     def lift_limit(self) -> Callable[[], None]:
         """Let any number of messages wait to be sent; return what restores the limit.
@@ -141,9 +143,10 @@ class LocalIOPub:
 class RawRelay:
     """A sink that re-publishes one cell's outputs; see :class:`Sink`.
 
-    Two things are changed on the way. ``count``, the local execution count, stands in for the
-    remote's: front ends take the number of an ``execute_result`` for that of the cell. And a
-    traceback gets a first line that names the kernel, ``name``.
+    Three things are changed on the way. ``count``, the local execution count, stands in for the
+    remote's: front ends take the number of an ``execute_result`` for that of the cell. A traceback
+    gets a first line that names the kernel, ``name``. And a display id that is another kernel's
+    here is renamed, see :class:`DisplayIds`.
     """
 
     def __init__(
@@ -168,26 +171,26 @@ class RawRelay:
             self._stream(message)
         elif message.type not in NOT_YET:
             self._join()
-            self._emit(message, self._changed(message))
+            self.emit(message, self.changed(message, self._name))
 
     def notice(self, text: str) -> None:
         """Publish a sentence of ours on stderr."""
         self._join()
         content = {"name": "stderr", "text": text + "\n"}
-        self._emit(self._iopub.session.message("stream", content))
+        self.emit(self._iopub.session.message("stream", content))
 
     def finish(self) -> None:
         """Publish what is kept, before the local cell can end."""
         self._join()
-        self._publish()
+        self.publish()
 
     def display(self, data: dict[str, str], display_id: str, *, update: bool) -> None:
         """Publish a display of ours, at once: a new one, or what it is now."""
         self._join()
         content = {"data": data, "metadata": {}, "transient": {"display_id": display_id}}
         kind = "update_display_data" if update else "display_data"
-        self._emit(self._iopub.session.message(kind, content))
-        self._publish()
+        self.emit(self._iopub.session.message(kind, content))
+        self.publish()
 
     def _stream(self, message: Message) -> None:
         now = self._reactor.now
@@ -197,7 +200,7 @@ class RawRelay:
         if piece is None:
             self._tokens -= 1
             self._join()
-            self._emit(message)
+            self.emit(message)
         elif not (self._text and self._text[-1].take(*piece)):
             self._text.append(TextRun(message, *piece))
         if self._text and self._timer is None:
@@ -209,31 +212,35 @@ class RawRelay:
             self._timer = None
         joined, self._text = self._text, []
         for run in joined:
-            self._emit(run.message())
+            self.emit(run.message())
 
-    def _changed(self, message: Message) -> bytes | None:
-        """Return the new packed content of the two types that change; None for all others."""
+    def changed(self, message: Message, name: str) -> bytes | None:
+        """Return the new packed content of what changes; None for all others."""
         try:
+            if (renamed := self._iopub.display_ids.renamed(name, message)) is not None:
+                return pack(renamed)
             if message.type == "execute_result":
                 return pack(message.content | {"execution_count": self._count})
             if message.type == "error":
                 lines = message.content.get("traceback")
                 if isinstance(lines, list):
-                    named = [kernel_label(self._name), *lines]
+                    named = [kernel_label(name), *lines]
                     return pack(message.content | {"traceback": named})
         except ProtocolError:
             pass  # not JSON: it passes as it is, and the front end says what it thinks
         return None
 
-    def _emit(self, message: Message, content: bytes | None = None) -> None:
+    def emit(self, message: Message, content: bytes | None = None) -> None:
+        """Send one message, with another packed content if there is one, at the end of the turn."""
         self._parent = self._parent or self._iopub.pack(self._parent_header)
         parts = self._iopub.session.copy_of(message, self._parent, content)
         signature = self._iopub.signer.sign(parts[:4])
         if not self._batch:
-            self._reactor.soon(self._publish)
+            self._reactor.soon(self.publish)
         self._batch.append([message.type.encode(), DELIMITER, signature, *parts])
 
-    def _publish(self) -> None:
+    def publish(self) -> None:
+        """Send what there is."""
         if self._batch:
             batch, self._batch = self._batch, []
             self._iopub.publish(batch, flush=not self._flushed)
@@ -327,9 +334,18 @@ def choose(
     name: str, shell: InteractiveShell, iopub: LocalIOPub | None, reactor: Reactor
 ) -> tuple[Sink | None, Show | None]:
     """Return the sink or the presenter for kernel ``name`` that is right for the cell that runs."""
+    relay = raw_relay(name, shell, iopub, reactor)
+    return (None, Presenter(name, shell)) if relay is None else (relay, None)
+
+
+def raw_relay(
+    name: str, shell: InteractiveShell, iopub: LocalIOPub | None, reactor: Reactor
+) -> RawRelay | None:
+    """Return the sink for the cell that runs; None where messages cannot be published as they
+    are."""
     if iopub is not None and (parent := _raw_parent(shell, iopub)):
-        return RawRelay(name, iopub, reactor, parent, _count(shell)), None
-    return None, Presenter(name, shell)
+        return RawRelay(name, iopub, reactor, parent, _count(shell))
+    return None
 
 
 def local_iopub(shell: InteractiveShell) -> LocalIOPub | None:

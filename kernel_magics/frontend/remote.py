@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from argparse import Namespace
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
@@ -12,17 +12,15 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_
 from IPython.core.magic_arguments import argument, magic_arguments
 
 from ..errors import RemoteError
-from .arguments import parse, split_code, usage
+from .arguments import fan_out_options, parse, split_code, usage
 from .output import choose
 from .payloads import present
 
 if TYPE_CHECKING:  # the rest is loaded with the first kernel: loading the extension has to be quick
     from ..kernels.execution import Show, Sink
+    from ..kernels.kernel import Kernel
     from .magics import KernelMagics
     from .session import LocalSession
-
-
-NAMED = "an attached kernel, or a fragment of a connection file's name"
 
 
 def _cell_options(magic: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,10 +65,23 @@ def _cell_options(magic: Callable[..., Any]) -> Callable[..., Any]:
             action="store_true",
             help="run beside what keeps the kernel busy; Ctrl-C cannot interrupt this one",
         ),
+        argument(
+            "-t",
+            "--targets",
+            metavar="KERNELS",
+            help="the same as KERNELS alone, for those who know it from %%%%px",
+        ),
+        argument(
+            "kernels",
+            nargs="?",
+            metavar="KERNELS",
+            help="an attached kernel, or a fragment of a connection file's name; several with "
+            "commas between them, patterns (gpu-*), or `all`; the one that was named last without",
+        ),
     )
     for option in options:
         magic = option(magic)
-    return magic
+    return fan_out_options(magic)
 
 
 @magics_class
@@ -84,7 +95,6 @@ class RemoteMagics(Magics):
 
     @magic_arguments()
     @_cell_options
-    @argument("kernel", nargs="?", help=f"{NAMED}; without it, the one that was named last")
     @cell_magic
     @usage
     def remote(self, line: str, cell: str) -> None:
@@ -96,13 +106,18 @@ class RemoteMagics(Magics):
             model.fit(data)
 
         Ctrl-C (or the stop button) interrupts that kernel; a second one gives the prompt back.
+
+        ::
+
+            %%remote gpu-* --group-outputs order
+            loss.plot()
+
+        Several kernels run at once, and what they show is grouped, also while it comes in. It
+        fails if it failed in one of them, and the error names each.
         """
         # IPython ends every cell with a newline that its front end did not send; with it the remote
         # would name the cell's file differently.
         args = parse(self.remote, line)
-        if args.kernel is None:
-            args = Namespace(**vars(args) | {"kernel": self._last()})
-            print(f"[{args.kernel}]", file=sys.stderr, flush=True)
         self._run(args, cell.removesuffix("\n"), f"%%remote {line}".rstrip())
 
     @magic_arguments("remote")
@@ -112,7 +127,6 @@ class RemoteMagics(Magics):
         action="store_true",
         help="return the value and show nothing; `x = %%remote K EXPRESSION` does this",
     )
-    @argument("kernel", help=NAMED)
     @argument("code", nargs="...", help="what to run, to the end of the line")
     @no_var_expand
     @line_magic("remote")  # type: ignore[arg-type]  # IPython's decorators are half typed
@@ -139,28 +153,53 @@ class RemoteMagics(Magics):
         """
         self._run(parse(self.remote, line), code, header)
 
-    def _last(self) -> str:
-        last = self._session.pool.last
-        if last is None:
-            raise UsageError("which kernel? None was named before; %kernels lists them")
-        return last.name
-
     def _value(self, args: Any, expression: str) -> Any:
-        """Return what an expression is worth there; None while kernels cannot hand values over."""
-        kernel, _ = self._session.pool.get_or_attach(args.kernel)
-        pull = getattr(kernel, "pull", None)
-        return None if pull is None else pull(expression)
+        """Return what an expression is worth there."""
+        return self._only(args, "--value").pull(expression)
+
+    def _kernels(self, args: Any) -> list[Kernel]:
+        """Return the kernels that were named; without a name the last one, which is said."""
+        from ..kernels.targets import resolve
+
+        pool = self._session.pool
+        if args.targets and args.kernels:
+            raise UsageError(f"which kernels, -t {args.targets} or {args.kernels}? Say it once")
+        targets = args.targets or args.kernels
+        if targets is None:
+            if pool.last is None:
+                raise UsageError("which kernel? None was named before; %kernels lists them")
+            print(f"[{pool.last.name}]", file=sys.stderr, flush=True)
+            return [pool.last]
+        return resolve(pool, targets, partial(self._session.say, "attached"))
+
+    def _only(self, args: Any, option: str) -> Kernel:
+        """Return the one kernel that was named, where it can only be one."""
+        kernels = self._kernels(args)
+        if len(kernels) > 1:
+            names = ", ".join(kernel.name for kernel in kernels)
+            raise UsageError(f"{option} is for one kernel; this names {names}")
+        return kernels[0]
 
     def _run(self, args: Any, code: str, header: str | None) -> None:
+        if args.save and not args.save.isidentifier():
+            raise UsageError(f"--save wants a name for a variable, not {args.save!r}")
+        for option, given in (("--bg", args.background), ("--save", args.save)):
+            if given:
+                self._run_in_one(self._only(args, option), args, code, header)
+                return
+        kernels = self._kernels(args)
+        if len(kernels) > 1 or args.local:
+            from .fanout import fan_out
+
+            fan_out(self._session, kernels, code, args, self._settings.text_limit)
+        else:
+            self._run_in_one(kernels[0], args, code, header)
+
+    def _run_in_one(self, kernel: Kernel, args: Any, code: str, header: str | None) -> None:
         from ..kernels.execution import Limits, Turn
         from . import background
 
-        if args.save and not args.save.isidentifier():
-            raise UsageError(f"--save wants a name for a variable, not {args.save!r}")
         session = self._session
-        kernel, new = session.pool.get_or_attach(args.kernel)
-        if new:
-            session.say("attached", kernel)
         via = session.via()
         if kernel.info.fingerprint in via:
             raise UsageError(

@@ -128,8 +128,8 @@ class Reader:
             args = parse(magic, line)
         except (UsageError, SystemExit):
             return None
-        target: str | None = getattr(args, "kernel", None)
-        return target or ""
+        targets: str | None = getattr(args, "targets", None) or getattr(args, "kernels", None)
+        return (targets or "").partition(",")[0]
 
 
 def is_ours(magic: object) -> bool:

@@ -104,9 +104,25 @@ class _LogIn:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ended:
+class Ended:
+    """The last event of a cell: how it finished there, or why it never will."""
+
     finished: protocol.Finished | None
     error: KernelMagicsError | None
+
+    @property
+    def failed(self) -> bool:
+        return self.finished is None or self.finished.status != "ok"
+
+
+Event = Message | protocol.Prompt | _Notice | _LogIn | Ended
+"""What the I/O thread has for the one who waits."""
+
+
+class Events(Protocol):
+    """Takes the events of a cell, on the I/O thread. Must never block and never raise."""
+
+    def put(self, event: Event, /) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,14 +182,13 @@ Ask = Callable[[str, bool], str]
 """Asks the user for a line: the prompt, and whether it is a password."""
 
 
-_Event = Message | protocol.Prompt | _Notice | _LogIn | _Ended
-
-
 class Execution:
     """One cell, from submission to its end. Made by :meth:`Kernel.submit`.
 
     ``turn`` is None for one that is sent at once. ``then`` is called with it on the reactor's
-    thread when it is over.
+    thread when it is over. ``subshell`` is that in which it runs, True for any. ``events`` takes
+    what happens in place of the queue that :meth:`wait` reads; the cell is then waited for with
+    :meth:`handle`.
     """
 
     def __init__(
@@ -188,6 +203,7 @@ class Execution:
         turn: Turn | None = None,
         then: Callable[[Execution], None] | None = None,
         subshell: bool | str = False,
+        events: Events | None = None,
     ) -> None:
         self.kernel = kernel
         self.request = request
@@ -204,20 +220,26 @@ class Execution:
         self._controls = controls
         self._sink = sink
         self._state = protocol.Execution(request.msg_id, now)
-        self._events = Inbox()
+        self._inbox = Inbox()
+        self._events: Events = self._inbox if events is None else events
         self._text = TextLimit(limits.text) if limits.text is not None else None
         self._text_noticed = False
         self._odd: list[str] = []  # reasons of messages that were dropped
         self.done = False
         """The cell is over: it has a result or an error."""
         self._then = then
-        self._ended: _Ended | None = None
+        self._ended: Ended | None = None
         # Somebody reads the queue, or will; nobody does once the waiting thread has gone.
         self._attended = sink is None or bool(request.content.get("allow_stdin"))
         self._started = time.monotonic()
         self._sent_at: float | None = None
-        self._ended_at: float | None = None
         self._queue_told = False
+        self.begun_at: float | None = None
+        """When the kernel was heard to begin, as `time.monotonic`; None before."""
+        self.ended_at: float | None = None
+        """When it was over, the same way; None before."""
+        self.failed = False
+        """It is over, and not as it should be."""
         self._prompt_lock = threading.Lock()
         self._prompting: int | None = None  # ident of the thread that sits in a local prompt
         self._interrupted_at: float | None = None
@@ -245,7 +267,7 @@ class Execution:
         """How long it has been running, from leaving here to its end; 0.0 before it was sent."""
         if self._sent_at is None:
             return 0.0
-        return (self._ended_at or time.monotonic()) - self._sent_at
+        return (self.ended_at or time.monotonic()) - self._sent_at
 
     def interrupt(self) -> None:
         """Interrupt the kernel, if this cell still runs; take it back if it was not sent yet.
@@ -260,12 +282,6 @@ class Execution:
             self.interrupted_early = self.begun is None
             self._controls.interrupt(self)
 
-    @property
-    def failed(self) -> bool:
-        """It is over, and not well."""
-        ended = self._ended
-        return ended is not None and (ended.finished is None or ended.finished.status != "ok")
-
     def outcome(self, *, raise_error: bool = True) -> Result:
         """Return how it ended, once it is over.
 
@@ -273,7 +289,7 @@ class Execution:
             as :meth:`wait`.
         """
         assert self._ended is not None
-        return self._result(self._ended, [], raise_error=raise_error)
+        return self.result(self._ended, [], raise_error=raise_error)
 
     def wait(
         self,
@@ -308,10 +324,10 @@ class Execution:
         deadline = None if timeout is None else self._started + timeout
         try:
             if ctrl_c is not None:
-                event = self._attend(present, ask, login, deadline, ctrl_c)
+                ended = self._attend(present, ask, login, deadline, ctrl_c)
             else:
                 with CtrlC() as own:
-                    event = self._attend(present, ask, login, deadline, own)
+                    ended = self._attend(present, ask, login, deadline, own)
         except ExecutionTimeout as error:
             if self._controls.take_back(self):
                 raise ExecutionTimeout(self.kernel, error.timeout, sent=False) from None
@@ -322,8 +338,8 @@ class Execution:
             self.interrupt()
             raise Abandoned(self.kernel) from None
         finally:
-            self._attended = False
-        return self._result(event, kept, raise_error=raise_error)
+            self.leave()
+        return self.result(ended, kept, raise_error=raise_error)
 
     def _attend(
         self,
@@ -332,27 +348,49 @@ class Execution:
         login: Ask | None,
         deadline: float | None,
         ctrl_c: CtrlC,
-    ) -> _Ended:
+    ) -> Ended:
         ctrl_c.call_first(self.interrupt)
         while True:
             event = self._next(deadline)
-            if isinstance(event, _Ended):
+            if isinstance(event, Ended):
                 return event
-            if isinstance(event, Message):
-                present(event)
-            elif isinstance(event, _Notice):
-                present(event.text)
-            elif isinstance(event, _LogIn):
-                self._log_in(login, ctrl_c)
-            else:
-                self._answer(event, ask, ctrl_c)
+            self.handle(event, present, ask, ctrl_c, login)
+
+    # For whoever waits for several cells at once.
+
+    @property
+    def started(self) -> float:
+        """When it was submitted, as `time.monotonic`."""
+        return self._started
+
+    def handle(
+        self,
+        event: Message | protocol.Prompt | _Notice | _LogIn,
+        present: Show,
+        ask: Ask | None,
+        ctrl_c: CtrlC,
+        login: Ask | None = None,
+    ) -> None:
+        """Show an output, or have a prompt answered; on the waiting thread."""
+        if isinstance(event, Message):
+            present(event)
+        elif isinstance(event, _Notice):
+            present(event.text)
+        elif isinstance(event, _LogIn):
+            self._log_in(login, ctrl_c)
+        else:
+            self._answer(event, ask, ctrl_c)
+
+    def leave(self) -> None:
+        """Nobody waits for it any more: prompts from now on get an end of file."""
+        self._attended = False
 
     # Called on the reactor's thread.
 
     def receive(self, message: Message, now: float) -> None:
         """Take one message whose parent is this cell's request."""
         if message.type == "execute_input":
-            self.begun = message.date
+            self.begun, self.begun_at = message.date, time.monotonic()
         try:
             events = self._state.receive(message, now)
         except ProtocolError as error:
@@ -416,7 +454,7 @@ class Execution:
         """End it with an error; does nothing after the end."""
         if not self.done:
             self._state.close()
-            self._end(_Ended(None, error))
+            self._end(Ended(None, error))
 
     def odd(self, error: ProtocolError) -> None:
         """A message that may have been this cell's was dropped; said once, at the end."""
@@ -454,7 +492,7 @@ class Execution:
                         self.notice(
                             "never said that this cell was over; some output may be missing"
                         )
-                    self._end(_Ended(event, event.problem))
+                    self._end(Ended(event, event.problem))
 
     def _may_be_shown(self, message: Message) -> bool:
         if self._text is None or self._text.passes(message):
@@ -465,7 +503,7 @@ class Execution:
             self.notice(f"printed more than {megabytes:g} MB; the rest goes to {self._text.path}")
         return False
 
-    def _end(self, ended: _Ended) -> None:
+    def _end(self, ended: Ended) -> None:
         if self._odd:
             more = f" and {len(self._odd) - 1} more" if len(self._odd) > 1 else ""
             self.notice(f"sent what is no proper message; dropped it{more}: {self._odd[0]}")
@@ -473,7 +511,7 @@ class Execution:
             self._text.close()
         if self._sink is not None:
             self._to_sink(self._sink.finish)
-        self._ended, self._ended_at = ended, time.monotonic()
+        self._ended, self.failed, self.ended_at = ended, ended.failed, time.monotonic()
         self.done = True
         self._events.put(ended)
         with self._prompt_lock:
@@ -492,10 +530,10 @@ class Execution:
 
     # Called on the waiting thread.
 
-    def _next(self, deadline: float | None) -> _Event:
+    def _next(self, deadline: float | None) -> Event:
         while True:
             try:
-                event: _Event = self._events.get(timeout=self._until(deadline))
+                event: Event = self._inbox.get(timeout=self._until(deadline))
                 return event
             except queue.Empty:
                 if deadline is not None and time.monotonic() >= deadline:
@@ -560,7 +598,8 @@ class Execution:
             with self._prompt_lock:
                 self._prompting = None
 
-    def _result(self, ended: _Ended, kept: list[Message], *, raise_error: bool) -> Result:
+    def result(self, ended: Ended, kept: list[Message], *, raise_error: bool) -> Result:
+        """Return how it ended, or raise that; see :meth:`wait` for the errors."""
         if ended.error is not None:
             raise ended.error
         finished = ended.finished
@@ -578,7 +617,7 @@ class Execution:
             if isinstance(expressions := reply.get("user_expressions"), dict)
             else {},
             outputs=kept,
-            seconds=time.monotonic() - self._started,
+            seconds=(self.ended_at or time.monotonic()) - self._started,
         )
 
     def _error(self, finished: protocol.Finished) -> KernelMagicsError:

@@ -13,7 +13,7 @@ from concurrent import futures
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from ..connect.info import ConnectionInfo
 from ..connect.launch import Owned
@@ -38,7 +38,7 @@ from ..wire.reactor import Reactor
 from .callbacks import Callback, Event
 from .ctrl_c import CtrlC
 from .descriptors import reserve_descriptors
-from .execution import Ask, Execution, Limits, Result, Show, Sink, Turn
+from .execution import Ask, Events, Execution, Limits, Result, Show, Sink, Turn
 from .life import ATTACH_PATIENCE, KernelState, Life, readable
 from .link import LinkState, Way
 from .requests import AskedOn
@@ -60,6 +60,27 @@ LEAVING_PATIENCE = 0.5
 HEARING_PATIENCE = 2.0
 """Seconds that a new client waits until it hears the kernel: some say nothing while they are
 busy."""
+
+
+class CellOptions(TypedDict, total=False):
+    """How a cell is run; all but the last five as the messaging specification has it ("Execute")."""
+
+    silent: bool
+    store_history: bool
+    allow_stdin: bool
+    user_expressions: dict[str, str] | None
+    metadata: dict[str, Any] | None
+    limits: Limits | None
+    """What it may do to the one who waits for it."""
+    turn: Turn | None
+    """It waits here until our earlier ones are over; without, they meet in the kernel's queue."""
+    then: Callable[[Execution], None] | None
+    """Called with it on the reactor's thread when it is over."""
+    subshell: bool | str
+    """It runs beside whatever runs there, in a subshell of ours or in the one that has this id,
+    and cannot be interrupted. If the kernel has none, it ends with :class:`NoSubshell`."""
+    events: Events | None
+    """Takes what happens in place of the queue that :meth:`Execution.wait` reads."""
 
 
 @dataclass(frozen=True)
@@ -177,65 +198,67 @@ class Kernel:
         self.reactor.ask(partial(self._life.open, patience, retry)).result()
 
     def submit(
-        self,
-        code: str,
-        sink: Sink | None = None,
-        *,
-        silent: bool = False,
-        store_history: bool = True,
-        allow_stdin: bool = False,
-        user_expressions: dict[str, str] | None = None,
-        metadata: dict[str, Any] | None = None,
-        limits: Limits | None = None,
-        turn: Turn | None = None,
-        then: Callable[[Execution], None] | None = None,
-        subshell: bool | str = False,
+        self, code: str, sink: Sink | None = None, **options: Unpack[CellOptions]
     ) -> Execution:
         """Start a cell and return it at once; its outputs go to ``sink``, or to who waits for it.
-
-        The options are those of the messaging specification ("Execute"). ``stop_on_error`` is never
-        set: it would abort the queued cells of everybody else on this kernel. With ``turn`` the
-        cell waits here until our earlier ones are over, without it they meet in the kernel's own
-        queue. For ``then`` see :class:`Execution`.
-
-        With ``subshell`` it runs beside whatever runs there, in a subshell of ours or in the one
-        that has this id, and cannot be interrupted. If the kernel has none, the execution ends with
-        :class:`NoSubshell`.
 
         Raises:
             ProtocolError: the code cannot be put into a message.
             Closed: the pool was closed.
         """
+        execution = self.prepare(code, sink, **options)
+        try:
+            self.reactor.run_or_post(partial(self.begin, execution))
+        except Closed:
+            raise
+        except BaseException:
+            self.reactor.post(partial(self.torn, execution))
+            raise
+        return execution
+
+    # For a group, which sends to all its kernels in one go.
+
+    def prepare(
+        self, code: str, sink: Sink | None = None, **options: Unpack[CellOptions]
+    ) -> Execution:
+        """Make a cell that is not sent yet; see :meth:`submit`.
+
+        ``stop_on_error`` is never set: it would abort the queued cells of everybody else on this
+        kernel.
+        """
         content = {
             "code": code,
-            "silent": silent,
-            "store_history": store_history,
-            "user_expressions": user_expressions or {},
-            "allow_stdin": allow_stdin,
+            "silent": options.get("silent", False),
+            "store_history": options.get("store_history", True),
+            "user_expressions": options.get("user_expressions") or {},
+            "allow_stdin": options.get("allow_stdin", False),
             "stop_on_error": False,
         }
+        metadata = options.get("metadata")
         request = self._session.message("execute_request", content, metadata=metadata)
+        subshell = options.get("subshell", False)
         if isinstance(subshell, str):
             request = request.to_subshell(subshell)
-        execution = Execution(
+        return Execution(
             self.name,
             request,
             self,
             sink,
-            limits or Limits(),
+            options.get("limits") or Limits(),
             self.reactor.now,
-            turn=turn,
-            then=then,
+            turn=options.get("turn"),
+            then=options.get("then"),
             subshell=subshell,
+            events=options.get("events"),
         )
-        try:
-            self.reactor.run_or_post(partial(self._life.start, execution))
-        except Closed:
-            raise
-        except BaseException:
-            self.reactor.post(partial(self._life.torn, execution))
-            raise
-        return execution
+
+    def begin(self, execution: Execution) -> None:
+        """Send a prepared cell; on the reactor's thread."""
+        self._life.start(execution)
+
+    def torn(self, execution: Execution) -> None:
+        """It may have been sent in part; on the reactor's thread."""
+        self._life.torn(execution)
 
     def run(
         self,

@@ -32,6 +32,7 @@ if (
     from ..connect.ssh import Ask, Destination
     from ..connect.tunnel import Tunnel
     from ..wire.reactor import Reactor
+    from .group import Group
     from .jobs import Jobs
     from .kernel import Kernel
     from .link import Way
@@ -119,6 +120,18 @@ class KernelPool:
         before = len(self)
         kernel = self.attach(wanted)
         return kernel, len(self) > before
+
+    def select(self, targets: str) -> Group:
+        """Return several kernels as one; see :func:`~kernel_magics.kernels.targets.resolve`.
+
+        Raises:
+            KernelNotFound, AmbiguousKernel, ConnectionFileError, KernelUnreachable: as they say.
+            BadName: it names nothing between two commas.
+        """
+        from .group import Group
+        from .targets import resolve
+
+        return Group(resolve(self, targets))
 
     def attach(
         self,

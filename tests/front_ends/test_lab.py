@@ -437,3 +437,42 @@ def test_in_sticky_mode_a_cell_is_the_other_kernels_and_says_so(remote: Open) ->
     assert page.outputs(FIRST + 3) == ["[gpu]", "'there'"]
     assert page.outputs(FIRST + 4) == ["'here'"]
     assert page.outputs(FIRST + 6) == ["'here'"]
+
+
+SHARED = """\
+import time
+from IPython.display import clear_output, display
+print('cleared', flush=True); display('cleared too')
+time.sleep(0.5)
+clear_output(wait=True)
+bar = display('0', display_id='bar')
+for i in range(50): print(ME, i, flush=True); bar.update(str(i))
+bar.update(ME + ' is through')"""
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("grouping", ["kernel", "merge"])
+def test_two_kernels_share_a_cell_and_touch_only_their_own(remote: Open, grouping: str) -> None:
+    page = remote(
+        "%kernel_start python3 --name cpu\n%remote gpu ME = 'gpu'\n%remote cpu ME = 'cpu'",
+        f"%%remote all --group-outputs {grouping}\n{SHARED}",
+    )
+
+    page.run_cell(FIRST)
+    page.run_cell(FIRST + 1)
+
+    for outputs in (page.model_outputs(FIRST + 1), page.saved_outputs(FIRST + 1)):
+        shown = [each["data"]["text/plain"] for each in outputs if "data" in each]
+        lines = stream_text(outputs).splitlines()
+        assert sorted(shown) == ["'cpu is through'", "'gpu is through'"]
+        if grouping == "kernel":
+            wanted = [line for n in ("gpu", "cpu") for line in (f"[{n}]", *_said(n))]
+            assert lines == wanted
+        else:
+            for name in ("gpu", "cpu"):
+                mine = [line for line in lines if line.startswith(f"[{name}] {name}")]
+                assert mine == [f"[{name}] {line}" for line in _said(name)]
+
+
+def _said(name: str) -> list[str]:
+    return [f"{name} {i}" for i in range(50)]

@@ -282,7 +282,8 @@ def test_a_cell_in_a_subshell_runs_beside_a_busy_one(kernel: Kernel, hand: HandK
     assert "subshell" in result.stdout
     assert kernel.run("6 * 7", subshell=True).status == "ok"
     assert len(subshells(hand)) == 1
-    assert kernel.code_running == SLEEP
+    assert kernel.running is not None
+    assert kernel.running.code == SLEEP
     assert kernel.state is KernelState.BUSY
     stop(kernel)
     kernel.detach()
@@ -314,7 +315,8 @@ def test_a_cell_in_a_subshell_is_not_interrupted_and_neither_is_another(kernel: 
     shown: list[Any] = []
     assert cell.wait(show=shown.append).status == "ok"
     assert any("cannot be interrupted" in one for one in shown if isinstance(one, str))
-    assert kernel.code_running == SLEEP
+    assert kernel.running is not None
+    assert kernel.running.code == SLEEP
     stop(kernel)
 
 
