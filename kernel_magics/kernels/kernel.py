@@ -11,11 +11,11 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from ..connect.info import ConnectionInfo
 from ..connect.launch import OwnedKernel
@@ -43,6 +43,7 @@ from ..wire.transport import Channel, Transport
 from ..wire.zmq import ZmqTransport
 from .callbacks import Callback, Callbacks, Event
 from .cells import Cells
+from .comms import Comm, Comms, Listener
 from .ctrl_c import CtrlC
 from .descriptors import reserve_descriptors
 from .execution import Ask, Execution, Limits, Result, Show, Sink
@@ -53,6 +54,7 @@ from .requests import AskedOn, Requests
 
 if TYPE_CHECKING:
     from ..connect.client import BlockingKernelClient
+    from .values import Progress
 
 log = logging.getLogger("kernel_magics")
 
@@ -136,6 +138,8 @@ class Kernel:
         """Its process on its own machine; None when it did not tell."""
         self.finding: Finding | None = None
         """Why it is dead; None while it is not."""
+        self.trust = owned is not None
+        """What comes from it may be unpickled, which runs code; see :mod:`.values.trust`."""
         self.reactor = reactor
         self._forget = forget  # in the pool
         self._callbacks = Callbacks(name)
@@ -155,6 +159,7 @@ class Kernel:
         self._state = KernelState.STARTING
         self._cells = Cells()
         self._requests = Requests(self._session, self._link)
+        self._comms = Comms()
         self._interrupts = Interrupts(owned, self._requests, self._cells)
         self._fences: dict[str, Execution] = {}
         self._unsent: list[Message] = []  # answers to prompts, for when it is in reach again
@@ -297,6 +302,63 @@ class Kernel:
         finally:
             with contextlib.suppress(Closed):
                 self.reactor.post(partial(self._requests.forget, message.msg_id))
+
+    def push(
+        self,
+        values: Mapping[str, Any],
+        *,
+        source: Kernel | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Set variables there: all of them, or none; see :func:`.values.push`.
+
+        With ``source``, another kernel, the values are expressions that are evaluated there, and
+        what they give goes straight on.
+
+        Raises:
+            TransferError: with the name of the value and the reason.
+        """
+        from . import values as transfer
+
+        transfer.push(self, values, source, progress)
+
+    @overload
+    def pull(self, what: str, *, progress: Progress | None = None) -> Any: ...
+    @overload
+    def pull(self, what: Sequence[str], *, progress: Progress | None = None) -> list[Any]: ...
+    def pull(self, what: str | Sequence[str], *, progress: Progress | None = None) -> Any:
+        """Return what a variable or an expression is worth there; of several, a list.
+
+        Raises:
+            TransferError: with the name of the value and the reason.
+        """
+        from . import values as transfer
+
+        if isinstance(what, str):
+            return transfer.pull(self, [what], progress)[0]
+        return transfer.pull(self, list(what), progress)
+
+    def open_comm(self, comm_id: str, target: str, listener: Listener) -> Comm:
+        """Open a comm to a target there; what comes for it goes to ``listener`` alone."""
+        comm = Comm(comm_id, self._session, self._send_soon)
+
+        def add() -> None:
+            if self._link.state is LinkState.UP:
+                self._comms.add(comm_id, listener)
+            else:
+                listener.failed(self._unavailable())
+
+        self.reactor.post(add)
+        comm.open(target)
+        return comm
+
+    def forget_comm(self, comm: Comm) -> None:
+        """Listen to it no longer."""
+        with contextlib.suppress(Closed):
+            self.reactor.post(partial(self._comms.forget, comm.id))
+
+    def _send_soon(self, message: Message) -> None:
+        self.reactor.post(partial(self._send_if_up, "shell", message))
 
     def look_up_pid(self, timeout: float = 0.2) -> int | None:
         """Return its process, asking it once more if it has not told yet; None if it does not."""
@@ -546,6 +608,8 @@ class Kernel:
         self._listening.heard(self.reactor.now)
         if channel == "iopub" and message.type in ("status", "iopub_welcome"):
             self._note_status(message)
+        if self._comms.received(message):
+            return
         execution = self._cells.find(message.parent_id)
         if execution is None:
             if channel != "iopub":
@@ -756,7 +820,9 @@ class Kernel:
         self._interrupts.idle()
 
     def _fail_requests(self) -> None:
-        self._requests.fail(KernelDied(self.name, "closed its connection", may_have_run=True))
+        error = KernelDied(self.name, "closed its connection", may_have_run=True)
+        self._requests.fail(error)
+        self._comms.fail(error)
 
     def _note_status(self, message: Message) -> None:
         content = _content(message)

@@ -1,0 +1,186 @@
+"""Silent cells on behalf of a transfer, and what Ctrl-C means while one is under way.
+
+A cell of ours may stand in line behind somebody else's. Ctrl-C then leaves the line and does not
+touch what runs; only a cell of ours that runs is interrupted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ...errors import (
+    Aborted,
+    Closed,
+    ExecutionTimeout,
+    KernelGone,
+    KernelMagicsError,
+    KernelUnreachable,
+    RemoteError,
+    ReplyLost,
+    TransferError,
+    TransferInterrupted,
+)
+from ..ctrl_c import CtrlC
+from ..execution import Result
+from .packing import CannotPack, CannotUnpack
+from .wire import Broken
+
+if TYPE_CHECKING:
+    from ..execution import Execution
+    from ..kernel import Kernel
+
+BUSY_AFTER = 1.5
+"""Seconds in line after which it is said that the kernel is busy."""
+
+
+class _Left(BaseException):
+    """Ctrl-C; not a KeyboardInterrupt, on which a cell interrupts the kernel."""
+
+
+class Leaving(CtrlC):
+    """What Ctrl-C does during a transfer: end it, at the next moment where nothing is half done."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._execution: Execution | None = None
+        self._ends: list[Callable[[], None]] = []
+
+    @contextmanager
+    def watching(self, execution: Execution) -> Iterator[None]:
+        """A cell is waited for: interrupt it if it runs, else leave."""
+        self._execution = execution
+        try:
+            yield
+        finally:
+            self._execution = None
+
+    def press(self) -> None:
+        """Count a press, and do what it means now."""
+        self.pressed += 1
+        if self._execution is None:
+            for interrupt in self._ends:
+                interrupt()
+        elif self._execution.running and self.pressed == 1:
+            self._execution.interrupt()
+        elif self._first is not None:
+            raise _Left
+
+    def _handle(self, signum: int, frame: object) -> None:
+        self.press()
+
+    def ends(self, interrupt: Callable[[], None]) -> None:
+        """Between cells, call this as well."""
+        self._ends.append(interrupt)
+        if self.pressed:
+            interrupt()
+
+    def check(self) -> None:
+        """Leave if it was pressed before."""
+        if self.pressed:
+            raise _Left
+
+
+class Asking:
+    """The cells of one transfer with one kernel."""
+
+    def __init__(self, kernel: Kernel, ctrl_c: Leaving, say: Callable[[str], None]) -> None:
+        self.kernel = kernel
+        self._ctrl_c = ctrl_c
+        self._say = say
+
+    def check(self) -> None:
+        """Leave if Ctrl-C was pressed."""
+        self._ctrl_c.check()
+
+    def interrupted_by(self, interrupt: Callable[[], None]) -> None:
+        """From now on Ctrl-C, between cells, calls this."""
+        self._ctrl_c.ends(interrupt)
+
+    def run(self, code: str, *, silent: bool = True) -> Result:
+        """Run code there, unseen.
+
+        Raises:
+            RemoteError, KernelGone, ...: as :meth:`Kernel.run`.
+        """
+        self._ctrl_c.check()
+        execution = self.kernel.submit(code, silent=silent, store_history=False)
+        reactor = self.kernel.reactor
+
+        def look() -> None:
+            if not (execution.running or execution.done):
+                execution.notice("is busy; this waits until it is free. Ctrl-C leaves")
+
+        timers: list[Any] = []
+        reactor.post(lambda: timers.append(reactor.call_later(BUSY_AFTER, look)))
+        kept = []
+
+        def show(item: Any) -> None:
+            if isinstance(item, str):
+                self._say(item)
+            else:
+                kept.append(item)
+
+        try:
+            with self._ctrl_c.watching(execution):
+                result = execution.wait(show=show, ctrl_c=self._ctrl_c)
+        except RemoteError as error:
+            if self._ctrl_c.pressed:
+                raise _Left from error
+            raise
+        finally:
+            reactor.post(lambda: [timer.cancel() for timer in timers])
+        return Result(**{**_fields(result), "outputs": kept})
+
+
+@contextmanager
+def asking(
+    names: Sequence[str], kernels: Sequence[Kernel], say: Callable[[str], None]
+) -> Iterator[list[Asking]]:
+    """Ask kernels, one after another; whatever goes wrong becomes the one error of a transfer.
+
+    Raises:
+        TransferError: with the name of the value if it is known, else all names.
+        TransferInterrupted: by Ctrl-C.
+    """
+    values, where = ", ".join(names), ", ".join(each.name for each in kernels)
+    try:
+        with Leaving() as ctrl_c:
+            yield [Asking(kernel, ctrl_c, say) for kernel in kernels]
+    except (_Left, KeyboardInterrupt):
+        raise TransferInterrupted(values, where) from None
+    except RemoteError as error:
+        name, reason = _refused(error)
+        raise TransferError(name or values, error.kernel, reason) from None
+    except (Broken, CannotPack, CannotUnpack, Aborted, ReplyLost) as error:
+        raise TransferError(values, where, printable(str(error))) from None
+    except KernelGone as error:
+        raise TransferError(values, error.kernel, f"the kernel {error.reason}") from error
+    except (KernelUnreachable, ExecutionTimeout, Closed) as error:
+        raise TransferError(values, where, printable(str(error))) from error
+
+
+def printable(text: str, limit: int = 1000) -> str:
+    """Return what a kernel said, without what a terminal would obey."""
+    shown = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text[:limit])
+    return shown if len(text) <= limit else shown + "..."
+
+
+def _refused(error: RemoteError) -> tuple[str, str]:
+    if error.ename == "Refused":
+        try:
+            name, reason = json.loads(error.evalue)
+        except (ValueError, RecursionError):
+            pass
+        else:
+            if isinstance(name, str) and isinstance(reason, str):
+                return printable(name), printable(reason)
+    return "", printable(f"{error.ename}: {error.evalue}")
+
+
+def _fields(result: Result) -> dict[str, Any]:
+    return {name: getattr(result, name) for name in Result.__dataclass_fields__}
+
+
+__all__ = ["Asking", "KernelMagicsError", "Leaving", "asking", "printable"]

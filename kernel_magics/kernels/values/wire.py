@@ -1,0 +1,367 @@
+"""The wire of chunks and credits: parts of values from where they are to where they shall be.
+
+Either end may be this process or a kernel, so the same loop pushes, pulls and passes on. At most
+``WINDOW`` chunks are under way. Every chunk has a checksum: the signature of a message covers its
+header and content, not its buffers."""
+
+from __future__ import annotations
+
+import os
+import queue
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ...errors import KernelMagicsError, ProtocolError
+from ...protocol.message import Message, Part
+from ..comms import Comm, Listener
+from .far import TARGET
+from .packing import PIECE, Packed, allocate
+
+if TYPE_CHECKING:
+    from ..kernel import Kernel
+
+WINDOW = 6
+"""Chunks under way: more is not faster, and all of it may have to be kept in memory."""
+
+QUIET_AFTER = 1.0
+"""Seconds without a message after which it is asked whether the kernel is still there."""
+
+OVERTAKEN_AFTER = 1.0
+"""Seconds for what was overtaken by the answer to that question, on another channel."""
+
+PARTS_LIMIT = 1_000_000
+"""Parts that a kernel may announce."""
+
+
+class Broken(Exception):
+    """The transfer cannot go on; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a part: at most ``PIECE`` bytes."""
+
+    part: int
+    offset: int
+    crc: int
+    data: Part
+
+    @property
+    def nbytes(self) -> int:
+        """Its size."""
+        return memoryview(self.data).nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What is known of a value before its parts have come; see :class:`.packing.Packed`."""
+
+    kind: str
+    readonly: list[bool]
+    sizes: list[int]
+
+    @classmethod
+    def read(cls, about: Any, kind: str) -> Description:
+        """Check what a kernel says.
+
+        Raises:
+            Broken: it is no description, or not of the kind that was asked for.
+        """
+        if not isinstance(about, dict) or about.get("kind") != kind:
+            raise Broken("the kernel described it in another way than it was asked to")
+        readonly, sizes = about.get("readonly"), about.get("sizes")
+        if (
+            not isinstance(readonly, list)
+            or not isinstance(sizes, list)
+            or not len(readonly) <= len(sizes) <= PARTS_LIMIT
+            or not all(type(each) is bool for each in readonly)
+            or not all(type(each) is int and each >= 0 for each in sizes)
+        ):
+            raise Broken("the kernel described it in a way that makes no sense")
+        return cls(kind, readonly, sizes)
+
+    @classmethod
+    def of(cls, packed: Packed) -> Description:
+        """Describe what is here."""
+        return cls(packed.kind, packed.readonly, [part.nbytes for part in packed.parts])
+
+    @property
+    def nbytes(self) -> int:
+        """All parts together."""
+        return sum(self.sizes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What the other side is told."""
+        return {"kind": self.kind, "readonly": self.readonly, "sizes": self.sizes}
+
+
+class Source(Protocol):
+    """Where values come from, chunk by chunk and in order."""
+
+    def __iter__(self) -> Iterator[Chunk]: ...
+
+
+class Target(Protocol):
+    """Where they go."""
+
+    def put(self, chunk: Chunk) -> None:
+        """Take one chunk; waits for room."""
+
+    def finish(self) -> None:
+        """Wait until all of them are there."""
+
+
+class Here:
+    """Values of this process, as a source."""
+
+    def __init__(self, values: list[Packed]) -> None:
+        self._parts = [part for value in values for part in value.parts]
+
+    def __iter__(self) -> Iterator[Chunk]:
+        for number, part in enumerate(self._parts):
+            for offset in range(0, part.nbytes, PIECE):
+                data = part[offset : offset + PIECE]
+                yield Chunk(number, offset, zlib.crc32(data), data)
+
+
+class Memory:
+    """Memory of this process, as a target; allocated once."""
+
+    def __init__(self, values: list[Description]) -> None:
+        nbytes = sum(value.nbytes for value in values)
+        if nbytes > (room := _machine_memory()):
+            raise Broken(f"it is said to have {nbytes:,} bytes, and this machine has {room:,}")
+        try:
+            self.parts = [[allocate(size) for size in value.sizes] for value in values]
+        except MemoryError as error:
+            raise Broken(f"MemoryError: {error}") from None
+        self._flat = [part for parts in self.parts for part in parts]
+
+    def put(self, chunk: Chunk) -> None:
+        """Copy it to its place; whoever yields chunks has made sure that it has one."""
+        data = memoryview(chunk.data)
+        if zlib.crc32(data) != chunk.crc:
+            raise Broken("its checksum is wrong: it changed while it was sent")
+        self._flat[chunk.part][chunk.offset : chunk.offset + data.nbytes] = data
+
+    def finish(self) -> None:
+        """Nothing is under way here."""
+        self._flat.clear()
+
+
+class Conversation:
+    """A comm with a kernel's helper, and the thread that waits for what it says.
+
+    ``asks`` is called with what starts a probe when the kernel is quiet; see :meth:`wait`.
+    """
+
+    def __init__(self, kernel: Kernel, comm_id: str, say: Callable[[str], None]) -> None:
+        self._kernel = kernel
+        self._said: queue.SimpleQueue[Message | KernelMagicsError | None] = queue.SimpleQueue()
+        self._say = say
+        self.interrupted = False
+        self.comm: Comm = kernel.open_comm(
+            comm_id, TARGET, Listener(received=self._said.put, failed=self._said.put)
+        )
+
+    def interrupt(self) -> None:
+        """Have :meth:`wait` raise; may be called from a signal handler."""
+        self.interrupted = True
+        self._said.put(None)
+
+    def wait(self) -> tuple[dict[str, Any], tuple[Part, ...]]:
+        """Return the data and the buffers of the next message.
+
+        The kernel may be busy meanwhile, also for hours: then a cell that does nothing waits there
+        in line, under the rules that hold for all cells.
+
+        Raises:
+            Broken: the kernel gave up, or makes no sense.
+            KernelGone, ...: what became of the kernel.
+            KeyboardInterrupt: after :meth:`interrupt`.
+        """
+        message = self._next()
+        if message is None:
+            raise KeyboardInterrupt
+        if isinstance(message, KernelMagicsError):
+            self._find_out(message)
+        assert isinstance(message, Message)
+        if message.type == "comm_close":
+            raise Broken("the kernel gave it up")
+        try:
+            data = message.content.get("data")
+        except ProtocolError as error:
+            raise Broken(str(error)) from None
+        if not isinstance(data, dict):
+            raise Broken("the kernel said something that makes no sense")
+        if "error" in data:
+            raise Broken(str(data["error"]))
+        return data, message.buffers
+
+    def close(self, *, tell: bool = True) -> None:
+        """End it; the kernel then frees what it keeps for this."""
+        self._kernel.forget_comm(self.comm)
+        if tell:
+            self.comm.close()
+
+    def _next(self) -> Message | KernelMagicsError | None:
+        try:
+            return self._said.get(timeout=QUIET_AFTER)
+        except queue.Empty:
+            pass
+        probe = Probe(self._kernel, self._say, lambda: self._said.put(None))
+        found: Message | KernelMagicsError | None = None
+        while not (found or self.interrupted or probe.done):
+            with_slices = 0.5  # an untimed wait cannot be interrupted on every platform
+            try:
+                found = self._said.get(timeout=with_slices)
+            except queue.Empty:
+                continue
+        if found is not None or self.interrupted:
+            return found
+        probe.result()  # raises what became of the kernel
+        deadline = time.monotonic() + OVERTAKEN_AFTER
+        while found is None and not self.interrupted and time.monotonic() < deadline:
+            try:
+                found = self._said.get(timeout=OVERTAKEN_AFTER)
+            except queue.Empty:
+                raise Broken("the kernel answers, but never said what it was asked for") from None
+        return found
+
+    def _find_out(self, error: KernelMagicsError) -> None:
+        """The connection broke; a cell that does nothing tells what became of the kernel."""
+        self._kernel.submit("", silent=True, store_history=False).wait()
+        raise Broken("the connection to it broke meanwhile") from error
+
+
+class Probe:
+    """A cell that does nothing: whatever is wrong with the kernel, it meets it."""
+
+    def __init__(
+        self, kernel: Kernel, say: Callable[[str], None], over: Callable[[], None]
+    ) -> None:
+        self._say = say
+        self._over = over
+        self._execution = kernel.submit("", self, silent=True, store_history=False)
+
+    @property
+    def done(self) -> bool:
+        """The kernel has come to it, or never will."""
+        return self._execution.done
+
+    def result(self) -> None:
+        """Raise what ended it, if it was anything but its end."""
+        self._execution.wait()
+
+    def output(self, message: Message) -> None:
+        """There is none."""
+
+    def notice(self, text: str) -> None:
+        """Pass on what is said about the kernel."""
+        self._say(text)
+
+    def finish(self) -> None:
+        """It is about to be over."""
+        self._over()
+
+
+class FarSource:
+    """Values of a kernel, as a source: chunks are asked for ahead, ``WINDOW`` at a time."""
+
+    def __init__(self, conversation: Conversation, kinds: list[str]) -> None:
+        self._conversation = conversation
+        data, _ = conversation.wait()
+        described = data.get("values")
+        if not isinstance(described, list) or len(described) != len(kinds):
+            raise Broken("the kernel described other values than it was asked for")
+        self.values = [
+            Description.read(about, kind) for about, kind in zip(described, kinds, strict=True)
+        ]
+
+    def __iter__(self) -> Iterator[Chunk]:
+        plan = self._plan()
+        asked: deque[tuple[int, int, int]] = deque()
+        while True:
+            while len(asked) < WINDOW and (wanted := next(plan, None)) is not None:
+                self._conversation.comm.send({"send": [wanted]})
+                asked.append(wanted)
+            if not asked:
+                return
+            part, offset, size = asked.popleft()
+            data, buffers = self._conversation.wait()
+            crc = data.get("crc")
+            if data.get("at") != [part, offset] or len(buffers) != 1 or type(crc) is not int:
+                raise Broken("the kernel sent another piece than it was asked for")
+            chunk = Chunk(part, offset, crc, buffers[0])
+            if chunk.nbytes != size:
+                raise Broken(f"the kernel sent {chunk.nbytes} bytes where {size} belong")
+            yield chunk
+
+    def _plan(self) -> Iterator[tuple[int, int, int]]:
+        sizes = [size for value in self.values for size in value.sizes]
+        for part, size in enumerate(sizes):
+            for offset in range(0, size, PIECE):
+                yield part, offset, min(PIECE, size - offset)
+
+
+class FarTarget:
+    """Memory of a kernel, as a target; each chunk that was taken there gives credit for one
+    more."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        self._conversation = conversation
+        self._under_way: deque[int] = deque()
+
+    def put(self, chunk: Chunk) -> None:
+        """Send it, once there is credit."""
+        while len(self._under_way) >= WINDOW:
+            self._credit()
+        self._conversation.comm.send(
+            {"at": [chunk.part, chunk.offset], "crc": chunk.crc}, [chunk.data]
+        )
+        self._under_way.append(chunk.nbytes)
+
+    def finish(self) -> None:
+        """Wait for the last ones."""
+        while self._under_way:
+            self._credit()
+
+    def _credit(self) -> None:
+        data, _ = self._conversation.wait()
+        if data.get("done") != self._under_way.popleft():
+            raise Broken("the kernel took another piece than it was sent")
+
+
+def move(source: Source, target: Target, progress: Callable[[int], None]) -> None:
+    """Move everything; ``progress`` is called with the bytes moved so far."""
+    moved = 0
+    for chunk in source:
+        target.put(chunk)
+        moved += chunk.nbytes
+        progress(moved)
+    target.finish()
+
+
+def _machine_memory() -> int:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not a Unix
+        return 1 << 40
+
+
+__all__ = [
+    "Broken",
+    "Conversation",
+    "Description",
+    "FarSource",
+    "FarTarget",
+    "Here",
+    "Memory",
+    "move",
+    "partial",
+]
