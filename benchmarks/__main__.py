@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from . import attach, load, loss, relay, roundtrip, tunnel
+from . import attach, load, loss, relay, roundtrip, tunnel, values
 from .measure import Table, render
 
 MEASUREMENTS: dict[str, Callable[[int], list[Table]]] = {
@@ -25,6 +25,7 @@ MEASUREMENTS: dict[str, Callable[[int], list[Table]]] = {
     "attach": attach.measure,
     "load": load.measure,
     "tunnel": tunnel.measure,
+    "values": values.measure,
 }
 
 

@@ -8,16 +8,30 @@ from __future__ import annotations
 import json
 import sys
 import time
-import zlib
+from importlib import import_module
 from typing import Any
 
-from .packing import CannotPack, CannotUnpack, Packed, allocate, pack, unpack
+from .packing import (
+    CannotPack,
+    CannotUnpack,
+    Packed,
+    allocate,
+    can_sum,
+    checksum,
+    copy,
+    keep_freed_memory,
+    pack,
+    unpack,
+)
 from .plain import pack_plain, unpack_plain
 
 TARGET = "kernel_magics.values"
 
 FORGET_AFTER = 600.0
 """Seconds without a word after which a transfer is given up: whoever began it is gone."""
+
+LARGE = 16 * 1024 * 1024
+"""Bytes from which numpy is worth its import."""
 
 _transfers: dict[str, Any] = {}
 _registered: list[Any] = []
@@ -79,16 +93,21 @@ class Offer(Transfer):
 
     def message(self, data: dict[str, Any], buffers: list[Any]) -> None:
         """Send the chunks that are asked for."""
+        summed = data["sum"] and can_sum()
+        about, chunks = [], []
         for part, offset, size in data["send"]:
             chunk = self._parts[part][offset : offset + size]
-            self.say({"at": [part, offset], "crc": zlib.crc32(chunk)}, (chunk,))
+            about.append((part, offset, checksum(chunk, summed=summed)))
+            chunks.append(chunk)
+        self.say({"at": about, "sum": summed}, tuple(chunks))
 
 
 class Taking(Transfer):
     """Values that are sent to here, into memory that is allocated once."""
 
-    def __init__(self, names: list[str], values: list[dict[str, Any]]) -> None:
+    def __init__(self, names: list[str], values: list[dict[str, Any]], wants_sum: bool) -> None:
         super().__init__()
+        self._wants_sum = wants_sum
         self.names = names
         self.values = values
         self.parts = []
@@ -100,16 +119,27 @@ class Taking(Transfer):
         self._flat = [part for parts in self.parts for part in parts]
         self.missing = sum(part.nbytes for part in self._flat)
 
+    def opened(self) -> None:
+        """Say which checksum will do."""
+        if self.missing >= LARGE and self._wants_sum:
+            try:
+                import_module("numpy")
+            except ImportError:
+                pass
+        self.say({"sum": can_sum()})
+
     def message(self, data: dict[str, Any], buffers: list[Any]) -> None:
-        """Take one chunk, and say so."""
-        part, offset = data["at"]
-        chunk = memoryview(buffers[0]).cast("B")
-        if zlib.crc32(chunk) != data["crc"]:
-            self.say({"error": "its checksum is wrong: it changed while it was sent"})
-            return
-        self._flat[part][offset : offset + chunk.nbytes] = chunk
-        self.missing -= chunk.nbytes
-        self.say({"done": chunk.nbytes})
+        """Take some chunks, and say so."""
+        taken = 0
+        for (part, offset, check), buffer in zip(data["at"], buffers):  # noqa: B905
+            chunk = memoryview(buffer).cast("B")
+            if checksum(chunk, summed=data["sum"]) != check:
+                self.say({"error": "its checksum is wrong: it changed while it was sent"})
+                return
+            copy(self._flat[part][offset : offset + chunk.nbytes], chunk)
+            taken += chunk.nbytes
+        self.missing -= taken
+        self.say({"done": taken})
 
     def finished(self) -> dict[str, Any]:
         """Return the values by name."""
@@ -142,10 +172,12 @@ def offer(transfer: str, expressions: list[str], kind: str) -> None:
     _transfers[transfer] = Offer(packed)
 
 
-def expect(transfer: str, names: list[str], values: list[dict[str, Any]]) -> None:
-    """Make room for what will be sent."""
+def expect(
+    transfer: str, names: list[str], values: list[dict[str, Any]], wants_sum: bool
+) -> None:
+    """Make room for what will be sent, checked by sums if that can be had here as well."""
     _prepare()
-    _transfers[transfer] = Taking(names, values)
+    _transfers[transfer] = Taking(names, values, wants_sum)
 
 
 def commit(transfer: str) -> None:
@@ -178,6 +210,7 @@ def _prepare() -> None:
             del _transfers[name]
     manager = _shell().kernel.comm_manager
     if manager not in _registered:
+        keep_freed_memory()
         manager.register_target(TARGET, _opened)
         _registered.append(manager)
 

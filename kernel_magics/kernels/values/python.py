@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import RemoteError, TransferError
 from ..comms import Comm
 from .asking import Asking, asking
-from .packing import CannotPack, CannotUnpack, Packed, pack, unpack
+from .packing import CannotPack, CannotUnpack, Packed, can_sum, pack, unpack
 from .plain import unpack_plain
 from .trust import is_trusted
 from .wire import (
@@ -57,7 +57,7 @@ class Python:
             asking(list(values), [kernel], progress.say) as (far,),
             _taking(far, list(values), about, progress) as target,
         ):
-            _move(far, Here(packed), target, about, progress)
+            _move(far, Here(packed, summed=target.summed), target, about, progress)
 
     def pull(self, kernel: Kernel, expressions: Sequence[str], progress: Progress) -> list[Any]:
         """Bring values; from a kernel that is not trusted, only plain data."""
@@ -124,7 +124,7 @@ def _taking(
 ) -> Iterator[FarTarget]:
     """Have a kernel make room, and set the names when everything has come."""
     about = [each.as_dict() for each in values]
-    with _transfer(far, "expect", list(names), about) as transfer, ExitStack() as stack:
+    with _transfer(far, "expect", list(names), about, can_sum()) as transfer, ExitStack() as stack:
         target = FarTarget(_conversation(far, transfer, progress, stack))
         yield target
         far.run(_call("commit", transfer))

@@ -9,24 +9,27 @@ from __future__ import annotations
 import os
 import queue
 import time
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ...errors import KernelMagicsError, ProtocolError
 from ...protocol.message import Message, Part
 from ..comms import Comm, Listener
 from .far import TARGET
-from .packing import PIECE, Packed, allocate
+from .packing import PIECE, Packed, allocate, can_sum, checksum, copy, keep_freed_memory
 
 if TYPE_CHECKING:
     from ..kernel import Kernel
 
-WINDOW = 6
-"""Chunks under way: more is not faster, and all of it may have to be kept in memory."""
+BATCH = 2
+"""Chunks of one message: each message costs ipykernel a millisecond or more, for two states and two
+flushes."""
+
+WINDOW = 3
+"""Messages under way: more is not faster, and all of it may have to be kept in memory."""
 
 QUIET_AFTER = 1.0
 """Seconds without a message after which it is asked whether the kernel is still there."""
@@ -42,19 +45,19 @@ class Broken(Exception):
     """The transfer cannot go on; the text says why."""
 
 
+Place = tuple[int, int, int]
+"""Part, offset, size."""
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """A piece of a part: at most ``PIECE`` bytes."""
 
     part: int
     offset: int
-    crc: int
-    data: Part
-
-    @property
-    def nbytes(self) -> int:
-        """Its size."""
-        return memoryview(self.data).nbytes
+    check: int
+    summed: bool
+    data: memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +122,16 @@ class Target(Protocol):
 class Here:
     """Values of this process, as a source."""
 
-    def __init__(self, values: list[Packed]) -> None:
+    def __init__(self, values: list[Packed], *, summed: bool) -> None:
         self._parts = [part for value in values for part in value.parts]
+        self._summed = summed
 
     def __iter__(self) -> Iterator[Chunk]:
         for number, part in enumerate(self._parts):
             for offset in range(0, part.nbytes, PIECE):
                 data = part[offset : offset + PIECE]
-                yield Chunk(number, offset, zlib.crc32(data), data)
+                check = checksum(data, summed=self._summed)
+                yield Chunk(number, offset, check, self._summed, data)
 
 
 class Memory:
@@ -144,10 +149,11 @@ class Memory:
 
     def put(self, chunk: Chunk) -> None:
         """Copy it to its place; whoever yields chunks has made sure that it has one."""
-        data = memoryview(chunk.data)
-        if zlib.crc32(data) != chunk.crc:
+        if checksum(chunk.data, summed=chunk.summed) != chunk.check:
             raise Broken("its checksum is wrong: it changed while it was sent")
-        self._flat[chunk.part][chunk.offset : chunk.offset + data.nbytes] = data
+        copy(
+            self._flat[chunk.part][chunk.offset : chunk.offset + chunk.data.nbytes], chunk.data
+        )
 
     def finish(self) -> None:
         """Nothing is under way here."""
@@ -165,6 +171,7 @@ class Conversation:
         self._said: queue.SimpleQueue[Message | KernelMagicsError | None] = queue.SimpleQueue()
         self._say = say
         self.interrupted = False
+        keep_freed_memory()
         self.comm: Comm = kernel.open_comm(
             comm_id, TARGET, Listener(received=self._said.put, failed=self._said.put)
         )
@@ -285,24 +292,37 @@ class FarSource:
 
     def __iter__(self) -> Iterator[Chunk]:
         plan = self._plan()
-        asked: deque[tuple[int, int, int]] = deque()
+        summed = can_sum()
+        asked: deque[list[Place]] = deque()
         while True:
-            while len(asked) < WINDOW and (wanted := next(plan, None)) is not None:
-                self._conversation.comm.send({"send": [wanted]})
+            while len(asked) < WINDOW and (wanted := list(islice(plan, BATCH))):
+                self._conversation.comm.send({"send": wanted, "sum": summed})
                 asked.append(wanted)
             if not asked:
                 return
-            part, offset, size = asked.popleft()
-            data, buffers = self._conversation.wait()
-            crc = data.get("crc")
-            if data.get("at") != [part, offset] or len(buffers) != 1 or type(crc) is not int:
-                raise Broken("the kernel sent another piece than it was asked for")
-            chunk = Chunk(part, offset, crc, buffers[0])
-            if chunk.nbytes != size:
-                raise Broken(f"the kernel sent {chunk.nbytes} bytes where {size} belong")
-            yield chunk
+            yield from self._chunks(asked.popleft())
 
-    def _plan(self) -> Iterator[tuple[int, int, int]]:
+    def _chunks(self, wanted: list[Place]) -> Iterator[Chunk]:
+        data, buffers = self._conversation.wait()
+        about, summed = data.get("at"), data.get("sum")
+        if type(summed) is not bool or (summed and not can_sum()):
+            raise Broken("the kernel sent a checksum that it was not asked for")
+        if not isinstance(about, list) or not len(about) == len(buffers) == len(wanted):
+            raise Broken("the kernel sent another piece than it was asked for")
+        for place, (part, offset, size), buffer in zip(about, wanted, buffers, strict=True):
+            view = memoryview(buffer).cast("B")
+            if (
+                not isinstance(place, list)
+                or place[:2] != [part, offset]
+                or len(place) != 3
+                or type(place[2]) is not int
+            ):
+                raise Broken("the kernel sent another piece than it was asked for")
+            if view.nbytes != size:
+                raise Broken(f"the kernel sent {view.nbytes} bytes where {size} belong")
+            yield Chunk(part, offset, place[2], summed, view)
+
+    def _plan(self) -> Iterator[Place]:
         sizes = [size for value in self.values for size in value.sizes]
         for part, size in enumerate(sizes):
             for offset in range(0, size, PIECE):
@@ -310,26 +330,47 @@ class FarSource:
 
 
 class FarTarget:
-    """Memory of a kernel, as a target; each chunk that was taken there gives credit for one
-    more."""
+    """Memory of a kernel, as a target; each message that was taken there gives credit for one
+    more. ``summed`` tells which checksum it can check."""
 
     def __init__(self, conversation: Conversation) -> None:
         self._conversation = conversation
+        self._batch: list[Chunk] = []
         self._under_way: deque[int] = deque()
+        data, _ = conversation.wait()
+        self.summed = data.get("sum") is True and can_sum()
 
     def put(self, chunk: Chunk) -> None:
-        """Send it, once there is credit."""
-        while len(self._under_way) >= WINDOW:
-            self._credit()
-        self._conversation.comm.send(
-            {"at": [chunk.part, chunk.offset], "crc": chunk.crc}, [chunk.data]
-        )
-        self._under_way.append(chunk.nbytes)
+        """Send it, once there is credit and a batch is full."""
+        if chunk.summed and not self.summed:
+            check = checksum(chunk.data, summed=False)
+            chunk = Chunk(chunk.part, chunk.offset, check, False, chunk.data)
+        if self._batch and self._batch[0].summed != chunk.summed:
+            self._send()
+        self._batch.append(chunk)
+        if len(self._batch) == BATCH:
+            self._send()
 
     def finish(self) -> None:
         """Wait for the last ones."""
+        self._send()
         while self._under_way:
             self._credit()
+
+    def _send(self) -> None:
+        batch, self._batch = self._batch, []
+        if not batch:
+            return
+        while len(self._under_way) >= WINDOW:
+            self._credit()
+        self._conversation.comm.send(
+            {
+                "at": [(chunk.part, chunk.offset, chunk.check) for chunk in batch],
+                "sum": batch[0].summed,
+            },
+            [chunk.data for chunk in batch],
+        )
+        self._under_way.append(sum(chunk.data.nbytes for chunk in batch))
 
     def _credit(self) -> None:
         data, _ = self._conversation.wait()
@@ -342,7 +383,7 @@ def move(source: Source, target: Target, progress: Callable[[int], None]) -> Non
     moved = 0
     for chunk in source:
         target.put(chunk)
-        moved += chunk.nbytes
+        moved += chunk.data.nbytes
         progress(moved)
     target.finish()
 
@@ -363,5 +404,4 @@ __all__ = [
     "Here",
     "Memory",
     "move",
-    "partial",
 ]
