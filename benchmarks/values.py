@@ -9,8 +9,8 @@ import importlib
 import logging
 import socket
 import sys
-from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -49,7 +49,7 @@ def _table(numpy: Any, megabytes: int, rounds: int) -> Table:
     pushes: dict[str, Contender] = {}
     pulls: dict[str, Contender] = {}
     missing: dict[str, str] = {}
-    with ExitStack() as stack, _bench() as bench:
+    with ExitStack() as stack, Bench() as bench:
         makers: dict[str, Peer] = {
             "raw TCP": _raw,
             "one ZeroMQ message": partial(_raw, over="zmq"),
@@ -74,16 +74,8 @@ def _table(numpy: Any, megabytes: int, rounds: int) -> Table:
     )
 
 
-@contextmanager
-def _bench() -> Generator[Bench]:
-    with Bench() as bench:
-        yield bench
-
-
 def _rows(what: str, samples: Samples, missing: dict[str, str], nbytes: int) -> list[Row]:
-    rates = {
-        name: [nbytes / each / 1e9 for each in seconds] for name, seconds in samples.items()
-    }
+    rates = {name: [nbytes / each / 1e9 for each in seconds] for name, seconds in samples.items()}
     rows = [
         row(
             f"{what}: {name}",
@@ -120,7 +112,9 @@ def _raw(
     listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
     port = listener.getsockname()[1]
     argv = [sys.executable, "-m", "benchmarks.far_end", str(port), str(zmq_port), str(array.nbytes)]
-    process = Process(argv, env=bench.sandbox.environment(), cwd=CHECKOUT, log=bench.sandbox.work / over)
+    process = Process(
+        argv, env=bench.sandbox.environment(), cwd=CHECKOUT, log=bench.sandbox.work / over
+    )
     stack.callback(process.close)
     sock, _ = listener.accept()
     stack.enter_context(sock)
@@ -195,6 +189,3 @@ def _dask(stack: ExitStack, bench: Bench, array: Any) -> tuple[Contender, Conten
         client.gather(held, direct=True)
 
     return push, pull
-
-
-__all__ = ["measure", "suppress"]

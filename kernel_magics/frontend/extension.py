@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from IPython.core.magic import Magics
+
 from ..api import pool
 from ..errors import ConnectionFileError, ConnectionFileNotFound, RemoteError
 from .magics import KernelMagics
 from .output import local_iopub
 from .terminal import safe
+from .variables import VariableMagics
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -25,7 +28,7 @@ _ATTRIBUTE = "_kernel_magics"
 
 @dataclass
 class _Loaded:
-    magics: KernelMagics
+    magics: list[Magics]
     replaced: list[tuple[str, str, Callable[..., Any]]]
     undo: list[Callable[[], None]]
 
@@ -36,15 +39,15 @@ def load(shell: InteractiveShell) -> None:
         return
     iopub = local_iopub(shell)
     pool.own = cache(lambda: own_connection(shell))
-    magics = KernelMagics(shell, pool, iopub)
-    replaced = _existing(shell, magics)
+    magics: list[Magics] = [KernelMagics(shell, pool, iopub), VariableMagics(shell, pool)]
+    replaced = [found for each in magics for found in _existing(shell, each)]
     for kind, name, _ in replaced:
         sign = "%%" if kind == "cell" else "%"
         warnings.warn(
             f"{sign}{name} existed already and is kernel_magics' now; %unload_ext restores it",
             stacklevel=2,
         )
-    shell.register_magics(magics)
+    shell.register_magics(*magics)
     undo = [_silence_shown_errors(shell)]
     if iopub is not None:
         undo.append(iopub.lift_limit())
@@ -60,17 +63,19 @@ def unload(shell: InteractiveShell) -> None:
     pool.close()
     pool.own = lambda: None
     registered = shell.magics_manager.magics
-    for kind, names in loaded.magics.magics.items():
-        for name in names:
-            # Not what somebody has defined under that name since.
-            if getattr(registered[kind].get(name), "__self__", None) is loaded.magics:
-                del registered[kind][name]
+    for each in loaded.magics:
+        for kind, names in each.magics.items():
+            for name in names:
+                # Not what somebody has defined under that name since.
+                if getattr(registered[kind].get(name), "__self__", None) is each:
+                    del registered[kind][name]
     for kind, name, function in loaded.replaced:
         registered[kind].setdefault(name, function)
-    shell.magics_manager.registry.pop(type(loaded.magics).__name__, None)
     configurables: list[Any] = shell.configurables
-    if loaded.magics in configurables:
-        configurables.remove(loaded.magics)
+    for each in loaded.magics:
+        shell.magics_manager.registry.pop(type(each).__name__, None)
+        if each in configurables:
+            configurables.remove(each)
     for step in loaded.undo:
         step()
 
@@ -126,9 +131,7 @@ def _silence_shown_errors(shell: InteractiveShell) -> Callable[[], None]:
     return restore
 
 
-def _existing(
-    shell: InteractiveShell, magics: KernelMagics
-) -> list[tuple[str, str, Callable[..., Any]]]:
+def _existing(shell: InteractiveShell, magics: Magics) -> list[tuple[str, str, Callable[..., Any]]]:
     registered = shell.magics_manager.magics
     return [
         (kind, name, registered[kind][name])

@@ -38,6 +38,8 @@ if TYPE_CHECKING:  # the rest is loaded with the first kernel: loading the exten
     from ..kernels.kernel import Kernel
     from ..kernels.pool import KernelPool
 
+TRUST = "take any value from it, as its pickle: that lets it run code here"
+
 INTERRUPT_WAIT = 2.0
 """Seconds `%kernel_interrupt` watches what became of the kernel."""
 
@@ -66,7 +68,7 @@ def _words(line: str) -> list[str]:
     return words
 
 
-def _usage(magic: Callable[..., Any]) -> Callable[..., Any]:
+def usage(magic: Callable[..., Any]) -> Callable[..., Any]:
     """Turn errors about what was typed into IPython's one line for that."""
 
     @wraps(magic)
@@ -102,6 +104,8 @@ def _cell_options(magic: Callable[..., Any]) -> Callable[..., Any]:
             action="store_true",
             help="show a remote error but let this cell succeed, so that Run All goes on",
         ),
+        argument("-i", dest="inputs", metavar="NAMES", help="send these variables first: a,b"),
+        argument("-o", dest="outputs", metavar="NAMES", help="bring these back afterwards: c,d"),
         argument("kernel", help="an attached kernel, or a fragment of a connection file's name"),
     )
     for option in options:
@@ -128,7 +132,7 @@ class KernelMagics(Magics):
     @magic_arguments()
     @_cell_options
     @cell_magic
-    @_usage
+    @usage
     def remote(self, line: str, cell: str) -> None:
         """Run this cell in another kernel; its outputs, prompts and errors appear here.
 
@@ -148,7 +152,7 @@ class KernelMagics(Magics):
     @argument("code", nargs="...", help="what to run, to the end of the line")
     @no_var_expand
     @line_magic("remote")  # type: ignore[arg-type]  # IPython's decorators are half typed
-    @_usage
+    @usage
     def remote_line(self, line: str) -> None:
         """Run one line in another kernel.
 
@@ -168,7 +172,7 @@ class KernelMagics(Magics):
         "kernel", nargs="?", help="an attached kernel; without it, the kernel of this session"
     )
     @line_magic
-    @_usage
+    @usage
     def connection_info(self, line: str) -> None:
         """Show where a kernel is and how to connect to it.
 
@@ -202,7 +206,7 @@ class KernelMagics(Magics):
     )
     @argument("args", nargs="...", help="options for qtconsole, such as --style=monokai")
     @line_magic
-    @_usage
+    @usage
     def connect_qtconsole(self, line: str) -> None:
         """Open a Qt console, a window of its own, on a kernel.
 
@@ -227,7 +231,7 @@ class KernelMagics(Magics):
         "--all", action="store_true", help="also the kernels found here that could be attached"
     )
     @line_magic
-    @_usage
+    @usage
     def kernels(self, line: str) -> None:
         """Show the attached kernels: state, name, language, where, process, what runs.
 
@@ -249,9 +253,10 @@ class KernelMagics(Magics):
     @magic_arguments()
     @argument("--name", help="what to call it; otherwise the connection file's name")
     @argument("--insecure", action="store_true", help="also over plain TCP to another machine")
+    @argument("--trust", action="store_true", help=TRUST)
     @argument("what", help="a connection file's path, its id, or four characters or more of that")
     @line_magic
-    @_usage
+    @usage
     def kernel_attach(self, line: str) -> None:
         """Attach a kernel that runs already, here or wherever its connection file leads.
 
@@ -262,7 +267,9 @@ class KernelMagics(Magics):
             %kernel_attach ssh://gpubox/6759
         """
         args = parse(self.kernel_attach, line)
-        kernel = self._pool.attach(args.what, args.name, insecure=args.insecure, ask=self._asker())
+        kernel = self._pool.attach(
+            args.what, args.name, insecure=args.insecure, ask=self._asker(), trust=args.trust
+        )
         self._say("attached", kernel)
 
     @magic_arguments()
@@ -271,11 +278,12 @@ class KernelMagics(Magics):
     @argument(
         "--tcp", action="store_true", help="local TCP ports, which all users here can connect to"
     )
+    @argument("--trust", action="store_true", help=TRUST)
     @argument("--list", action="store_true", help="show what runs there")
     @argument("host", metavar="[USER@]HOST[:PORT]", help="as for ssh, aliases included")
     @argument("kernel", nargs="?", help="a connection file here or there, or a fragment of it")
     @line_magic
-    @_usage
+    @usage
     def kernel_tunnel(self, line: str) -> None:
         """Attach a kernel of another machine, over ssh.
 
@@ -299,7 +307,13 @@ class KernelMagics(Magics):
                 display(view.far_table(tunnel.kernels(), args.host))
             return
         kernel = self._pool.tunnel(
-            args.host, args.kernel, args.name, key=args.sshkey, tcp=args.tcp, ask=ask
+            args.host,
+            args.kernel,
+            args.name,
+            key=args.sshkey,
+            tcp=args.tcp,
+            ask=ask,
+            trust=args.trust,
         )
         self._say("attached", kernel)
 
@@ -315,7 +329,7 @@ class KernelMagics(Magics):
         "spec", nargs="?", default="python3", help="a kernelspec, as `jupyter kernelspec list`"
     )
     @line_magic
-    @_usage
+    @usage
     def kernel_start(self, line: str) -> None:
         """Start a kernel. It ends with this session, unless it is kept.
 
@@ -336,7 +350,7 @@ class KernelMagics(Magics):
     @magic_arguments()
     @argument("kernel", help="an attached kernel")
     @line_magic
-    @_usage
+    @usage
     def kernel_detach(self, line: str) -> None:
         """Let go of a kernel. It runs on if somebody else started it, or with --keep; ours end.
 
@@ -351,7 +365,7 @@ class KernelMagics(Magics):
     @magic_arguments()
     @argument("kernel", help="an attached kernel")
     @line_magic
-    @_usage
+    @usage
     def kernel_interrupt(self, line: str) -> None:
         """Interrupt what runs in a kernel, whoever started it.
 
@@ -371,7 +385,7 @@ class KernelMagics(Magics):
     @magic_arguments()
     @argument("kernel", help="a kernel that was started here")
     @line_magic
-    @_usage
+    @usage
     def kernel_restart(self, line: str) -> None:
         """Restart a kernel that was started here: the same name, with nothing in it.
 
@@ -386,7 +400,7 @@ class KernelMagics(Magics):
     @magic_arguments()
     @argument("kernel", help="an attached kernel")
     @line_magic
-    @_usage
+    @usage
     def kernel_shutdown(self, line: str) -> None:
         """End a kernel, whoever started it.
 
@@ -402,6 +416,7 @@ class KernelMagics(Magics):
 
     def _run(self, args: Any, code: str) -> None:
         from ..kernels.execution import Limits
+        from . import variables
 
         kernel, new = self._pool.get_or_attach(args.kernel)
         if new:
@@ -411,6 +426,8 @@ class KernelMagics(Magics):
             raise UsageError(
                 f"{kernel.name} is waiting for this very cell; it would wait for itself for ever"
             )
+        if args.inputs:
+            variables.push(self._shell, kernel, variables.names_in(args.inputs))
         sink: Sink | None = None
         show: Show | None = _ignore
         if not args.quiet:
@@ -431,9 +448,12 @@ class KernelMagics(Magics):
                 raise
             if not (error.shown or args.quiet):
                 self._shell.showtraceback()
+            return
         finally:
             if sink is not None and self._iopub is not None:
                 self._iopub.settle()
+        if args.outputs:
+            variables.pull(self._shell, kernel, variables.names_in(args.outputs))
 
     def _via(self) -> list[str]:
         """Return the kernels that wait for this cell: ours, and those whose cells led to it."""
@@ -497,7 +517,7 @@ def _split_code(line: str) -> tuple[str, str]:
         if takes_value:
             takes_value = False
         elif word.startswith("-"):
-            takes_value = word in ("--timeout", "--unresponsive-after")
+            takes_value = word in ("--timeout", "--unresponsive-after", "-i", "-o")
         else:
             end = len(line) - len(after)
             return line[:end], after

@@ -110,12 +110,14 @@ class KernelPool:
         *,
         insecure: bool = False,
         ask: Ask | None = None,
+        trust: bool = False,
     ) -> Kernel:
         """Attach a kernel that runs already.
 
         ``what`` is the path of a connection file, the id in its name, or a fragment of that; or
         ``ssh://HOST/FRAGMENT``, see :meth:`tunnel`. A kernel that is attached already is returned
-        as it is.
+        as it is. ``trust`` lets it run code here, by the pickles of values that are pulled from
+        it.
 
         Raises:
             KernelNotFound, AmbiguousKernel, ConnectionFileError: no one file answers to that.
@@ -131,7 +133,7 @@ class KernelPool:
         wanted = os.fspath(what)
         if wanted.startswith(SSH):
             host, _, fragment = wanted.removeprefix(SSH).partition("/")
-            return self.tunnel(host, fragment, name, ask=ask)
+            return self.tunnel(host, fragment, name, ask=ask, trust=trust)
         info = find(wanted)
         own: ConnectionInfo | None = None
         with contextlib.suppress(ConnectionFileError):  # ours is not what was asked for
@@ -161,6 +163,7 @@ class KernelPool:
                 kernel.close()
             raise
         self._aliases[wanted] = kernel
+        kernel.trust = kernel.trust or trust
         self.last = kernel
         return kernel
 
@@ -173,13 +176,15 @@ class KernelPool:
         key: str | None = None,
         tcp: bool = False,
         ask: Ask | None = None,
+        trust: bool = False,
     ) -> Kernel:
         """Attach a kernel of another machine over ssh; ``host`` is ``[USER@]HOST[:PORT]``.
 
         ``what`` is a connection file: one that is here, or what :func:`~kernel_magics.connect.find`
         would take, among the files there. ``key`` is a private key's file. ``tcp`` makes the local
         ends TCP ports, which every user of this machine can connect to. What ssh asks is asked by
-        ``ask``, on this thread; without it, ssh fails where it would ask.
+        ``ask``, on this thread; without it, ssh fails where it would ask. ``trust`` is as in
+        :meth:`attach`.
 
         Raises:
             SshError: the login failed or broke; with ssh's own last words.
@@ -197,6 +202,7 @@ class KernelPool:
                 if kernel.info.key == far.key:
                     if not kernel.alive:
                         kernel.connect()
+                    kernel.trust = kernel.trust or trust
                     self.last = kernel
                     return kernel
             self._free_name(name or far.name)  # so that a bad one costs no forwards
@@ -216,6 +222,7 @@ class KernelPool:
                 tunnel.leave(local)  # an interrupt may come before there is a kernel that would
                 raise
         self._aliases[f"{SSH}{host}/{what}"] = kernel
+        kernel.trust = trust
         self.last = kernel
         return kernel
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...errors import TransferError
+from .asking import asking
 from .language import Language, language_of
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def push(
         TransferInterrupted: by Ctrl-C.
     """
     progress = progress or Progress()
-    there = language_of(kernel)
+    there = _language(kernel, list(values), progress)
     for name in values:
         if not there.is_name(name):
             raise TransferError(name, kernel.name, f"no variable of {there.name} can be called so")
@@ -59,7 +60,16 @@ def pull(kernel: Kernel, expressions: Sequence[str], progress: Progress | None) 
     """
     if not expressions:
         return []
-    return language_of(kernel).pull(kernel, expressions, progress or Progress())
+    progress = progress or Progress()
+    return _language(kernel, expressions, progress).pull(kernel, expressions, progress)
+
+
+def _language(kernel: Kernel, names: Sequence[str], progress: Progress) -> Language:
+    """Return the kernel's language; one that was busy so far has yet to tell it."""
+    if not kernel.language:
+        with asking(names, [kernel], progress.say) as (far,):
+            far.run("")
+    return language_of(kernel)
 
 
 def _pass_on(
@@ -71,7 +81,7 @@ def _pass_on(
 ) -> None:
     from .python import Python
 
-    here = language_of(source)
+    here = _language(source, list(values), progress)
     if isinstance(here, Python) and isinstance(there, Python):
         there.pass_on(source, kernel, values, progress)
     else:

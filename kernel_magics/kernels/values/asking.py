@@ -15,7 +15,6 @@ from ...errors import (
     Closed,
     ExecutionTimeout,
     KernelGone,
-    KernelMagicsError,
     KernelUnreachable,
     RemoteError,
     ReplyLost,
@@ -28,6 +27,7 @@ from .packing import CannotPack, CannotUnpack
 from .wire import Broken
 
 if TYPE_CHECKING:
+    from ...wire.reactor import Timer
     from ..execution import Execution
     from ..kernel import Kernel
 
@@ -56,15 +56,27 @@ class Leaving(CtrlC):
         finally:
             self._execution = None
 
+    def call_first(self, callback: Callable[[], None]) -> None:
+        """The cell has been sent: what was pressed meanwhile counts now."""
+        self._first = callback
+        if self.pressed:
+            self._act()
+
     def press(self) -> None:
         """Count a press, and do what it means now."""
         self.pressed += 1
-        if self._execution is None:
+        self._act()
+
+    def _act(self) -> None:
+        execution = self._execution
+        if execution is None:
             for interrupt in self._ends:
                 interrupt()
-        elif self._execution.running and self.pressed == 1:
-            self._execution.interrupt()
-        elif self._first is not None:
+        elif self._first is None or execution.done:
+            return  # it is being sent, or over: that is looked at in a moment
+        elif execution.running and self.pressed == 1:
+            execution.interrupt()
+        else:
             raise _Left
 
     def _handle(self, signum: int, frame: object) -> None:
@@ -112,7 +124,7 @@ class Asking:
             if not (execution.running or execution.done):
                 execution.notice("is busy; this waits until it is free. Ctrl-C leaves")
 
-        timers: list[Any] = []
+        timers: list[Timer] = []
         reactor.post(lambda: timers.append(reactor.call_later(BUSY_AFTER, look)))
         kept = []
 
@@ -130,7 +142,7 @@ class Asking:
                 raise _Left from error
             raise
         finally:
-            reactor.post(lambda: [timer.cancel() for timer in timers])
+            reactor.post(lambda: timers.pop().cancel())
         return Result(**{**_fields(result), "outputs": kept})
 
 
@@ -146,7 +158,8 @@ def asking(
     """
     values, where = ", ".join(names), ", ".join(each.name for each in kernels)
     try:
-        with Leaving() as ctrl_c:
+        ctrl_c = Leaving()
+        with ctrl_c:
             yield [Asking(kernel, ctrl_c, say) for kernel in kernels]
     except (_Left, KeyboardInterrupt):
         raise TransferInterrupted(values, where) from None
@@ -181,6 +194,3 @@ def _refused(error: RemoteError) -> tuple[str, str]:
 
 def _fields(result: Result) -> dict[str, Any]:
     return {name: getattr(result, name) for name in Result.__dataclass_fields__}
-
-
-__all__ = ["Asking", "KernelMagicsError", "Leaving", "asking", "printable"]

@@ -5,6 +5,7 @@ cells; the bytes come and go as comm messages, each no larger than ``PIECE``."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -122,10 +123,8 @@ class Taking(Transfer):
     def opened(self) -> None:
         """Say which checksum will do."""
         if self.missing >= LARGE and self._wants_sum:
-            try:
+            with contextlib.suppress(ImportError):
                 import_module("numpy")
-            except ImportError:
-                pass
         self.say({"sum": can_sum()})
 
     def message(self, data: dict[str, Any], buffers: list[Any]) -> None:
@@ -172,9 +171,7 @@ def offer(transfer: str, expressions: list[str], kind: str) -> None:
     _transfers[transfer] = Offer(packed)
 
 
-def expect(
-    transfer: str, names: list[str], values: list[dict[str, Any]], wants_sum: bool
-) -> None:
+def expect(transfer: str, names: list[str], values: list[dict[str, Any]], wants_sum: bool) -> None:
     """Make room for what will be sent, checked by sums if that can be had here as well."""
     _prepare()
     _transfers[transfer] = Taking(names, values, wants_sum)
@@ -216,15 +213,16 @@ def _prepare() -> None:
 
 
 def _opened(comm: Any, message: Any) -> None:
-    transfer = _transfers.get(comm.comm_id)
+    transfer: Transfer | None = _transfers.get(comm.comm_id)
     if transfer is None:
         comm.close()
         return
+    known: Transfer = transfer
 
     def received(message: Any) -> None:
-        if _transfers.get(comm.comm_id) is transfer:
-            transfer.touched = time.monotonic()
-            transfer.message(message["content"]["data"], message["buffers"])
+        if _transfers.get(comm.comm_id) is known:
+            known.touched = time.monotonic()
+            known.message(message["content"]["data"], message["buffers"])
 
     transfer.comm = comm
     comm.on_msg(received)

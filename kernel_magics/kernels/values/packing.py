@@ -189,7 +189,9 @@ def pack(value: object) -> Packed:
     try:
         return _pickled(_Pickler, value)
     except RecursionError:
-        raise CannotPack("it is nested too deeply, or holds itself in a way pickle cannot") from None
+        raise CannotPack(
+            "it is nested too deeply, or holds itself in a way pickle cannot"
+        ) from None
     except Exception as error:  # what an object's own code raises when it is pickled
         reason = error
     try:
@@ -216,7 +218,8 @@ def unpack(readonly: list[bool], parts: list[memoryview]) -> Any:
         CannotUnpack: it needs what is not here, or is no pickle.
     """
     buffers = [
-        view.toreadonly() if fixed else view for fixed, view in zip(readonly, parts)  # noqa: B905
+        view.toreadonly() if fixed else view
+        for fixed, view in zip(readonly, parts)  # noqa: B905
     ]
     stream = Stream(parts[len(readonly) :])
     parts.clear()

@@ -28,7 +28,7 @@ import sys
 from importlib import import_module
 from typing import Any
 
-from .packing import OUT_OF_BAND, CannotPack, CannotUnpack, Packed, Pieces, Stream
+from .packing import CannotPack, CannotUnpack, Packed, Pieces, Stream
 
 DEPTH_LIMIT = 100
 """Levels of a tree."""
@@ -303,6 +303,3 @@ def _name(name: Any) -> Any:
     if name is not None and type(name) not in (str, int):
         raise CannotUnpack("it has a column without a proper name")
     return name
-
-
-__all__ = ["OUT_OF_BAND", "pack_plain", "unpack_plain"]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import keyword
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from ...errors import RemoteError, TransferError
+from ...errors import Closed, RemoteError, TransferError
 from ..comms import Comm
 from .asking import Asking, asking
 from .packing import CannotPack, CannotUnpack, Packed, can_sum, pack, unpack
@@ -130,9 +130,7 @@ def _taking(
         far.run(_call("commit", transfer))
 
 
-def _conversation(
-    far: Asking, transfer: str, progress: Progress, stack: ExitStack
-) -> Conversation:
+def _conversation(far: Asking, transfer: str, progress: Progress, stack: ExitStack) -> Conversation:
     conversation = Conversation(far.kernel, transfer, progress.say)
     stack.callback(conversation.close)
     far.interrupted_by(conversation.interrupt)
@@ -149,7 +147,9 @@ def _transfer(far: Asking, function: str, *args: Any) -> Iterator[str]:
     except BaseException:
         if far.kernel.alive:
             # In line behind what was asked before; nobody waits for it.
-            far.kernel.submit(_call("drop", transfer, strict=False), silent=True, store_history=False)
+            code = _call("drop", transfer, strict=False)
+            with suppress(Closed):
+                far.kernel.submit(code, silent=True, store_history=False)
         raise
 
 
@@ -211,6 +211,3 @@ def _install() -> str:
             f"exec(compile({source!r}, '<kernel_magics {module}>', 'exec'), module.__dict__)",
         ]
     return "\n".join(lines)
-
-
-__all__ = ["Callable", "Python", "helper_name"]

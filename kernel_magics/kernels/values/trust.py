@@ -106,7 +106,7 @@ def _started_with(file: Path, first: int | None) -> Iterator[str]:
         with suppress(OSError):  # it has ended, or is not ours to look into
             if entry.stat().st_uid != os.getuid():
                 continue
-            folder = os.readlink(entry / "cwd")
+            folder = (entry / "cwd").readlink()
             arguments = (entry / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
             for argument in arguments[1:]:
                 path = argument.rpartition("=")[2]  # -f FILE, --f=FILE
@@ -122,7 +122,7 @@ def _sockets_of(pid: str) -> set[str]:
     with suppress(OSError):
         for descriptor in (PROC / pid / "fd").iterdir():
             with suppress(OSError):
-                target = os.readlink(descriptor)
+                target = str(descriptor.readlink())
                 if target.startswith("socket:["):
                     found.add(target[8:-1])
     return found

@@ -151,9 +151,7 @@ class Memory:
         """Copy it to its place; whoever yields chunks has made sure that it has one."""
         if checksum(chunk.data, summed=chunk.summed) != chunk.check:
             raise Broken("its checksum is wrong: it changed while it was sent")
-        copy(
-            self._flat[chunk.part][chunk.offset : chunk.offset + chunk.data.nbytes], chunk.data
-        )
+        copy(self._flat[chunk.part][chunk.offset : chunk.offset + chunk.data.nbytes], chunk.data)
 
     def finish(self) -> None:
         """Nothing is under way here."""
@@ -224,18 +222,17 @@ class Conversation:
         probe = Probe(self._kernel, self._say, lambda: self._said.put(None))
         found: Message | KernelMagicsError | None = None
         while not (found or self.interrupted or probe.done):
-            with_slices = 0.5  # an untimed wait cannot be interrupted on every platform
-            try:
-                found = self._said.get(timeout=with_slices)
+            try:  # in slices: an untimed wait cannot be interrupted on every platform
+                found = self._said.get(timeout=0.5)
             except queue.Empty:
                 continue
         if found is not None or self.interrupted:
             return found
         probe.result()  # raises what became of the kernel
         deadline = time.monotonic() + OVERTAKEN_AFTER
-        while found is None and not self.interrupted and time.monotonic() < deadline:
-            try:
-                found = self._said.get(timeout=OVERTAKEN_AFTER)
+        while found is None and not self.interrupted:
+            try:  # the probe's own wake-up may be among them
+                found = self._said.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 raise Broken("the kernel answers, but never said what it was asked for") from None
         return found
@@ -393,15 +390,3 @@ def _machine_memory() -> int:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # not a Unix
         return 1 << 40
-
-
-__all__ = [
-    "Broken",
-    "Conversation",
-    "Description",
-    "FarSource",
-    "FarTarget",
-    "Here",
-    "Memory",
-    "move",
-]
