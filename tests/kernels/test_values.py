@@ -27,7 +27,7 @@ from kernel_magics.errors import (
     TransferError,
     TransferInterrupted,
 )
-from kernel_magics.kernels.kernel import Kernel
+from kernel_magics.kernels.kernel import Kernel, KernelState
 from kernel_magics.kernels.pool import KernelPool
 from kernel_magics.kernels.values import Progress, packing, trust
 from kernel_magics.kernels.values.packing import OUT_OF_BAND, PIECE
@@ -174,7 +174,7 @@ def test_what_is_the_same_object_stays_the_same_object(kernel: Kernel) -> None:
 
 
 QUICK = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()
@@ -184,7 +184,10 @@ ANYTHING = st.recursive(
     max_leaves=10,
 )  # fmt: skip
 ARRAYS = stnp.arrays(
-    stnp.scalar_dtypes() | stnp.unicode_string_dtypes() | stnp.byte_string_dtypes(),
+    # numpy's own pickle forgets that times are big endian.
+    stnp.scalar_dtypes().filter(lambda one: one.str[:2] not in (">M", ">m"))
+    | stnp.unicode_string_dtypes()
+    | stnp.byte_string_dtypes(),
     stnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=5),
 )
 
@@ -397,6 +400,7 @@ def test_ctrl_c_interrupts_what_is_evaluated_there(
 
     def press() -> None:
         wait_until(mark.exists, what="it is evaluated")
+        wait_until(lambda: kernel.state is KernelState.BUSY, what="that is known here")
         signal.pthread_kill(main, signal.SIGINT)
 
     presser = threading.Thread(target=press)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...errors import TransferError
-from .asking import asking
+from .asking import ask_kernels
 from .language import Language, language_of
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def pull(kernel: Kernel, expressions: Sequence[str], progress: Progress | None) 
 def _language(kernel: Kernel, names: Sequence[str], progress: Progress) -> Language:
     """Return the kernel's language; one that was busy so far has yet to tell it."""
     if not kernel.language:
-        with asking(names, [kernel], progress.say) as (far,):
+        with ask_kernels(names, [kernel], progress.say) as (far,):
             far.run("")
     return language_of(kernel)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from ...errors import (
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 
 BUSY_AFTER = 1.5
 """Seconds in line after which it is said that the kernel is busy."""
+
+
+ABORTED_AT_MOST = 5
+"""Times that a cell is sent again which certainly did not run."""
 
 
 class _Left(BaseException):
@@ -116,6 +120,13 @@ class Asking:
         Raises:
             RemoteError, KernelGone, ...: as :meth:`Kernel.run`.
         """
+        for _ in range(ABORTED_AT_MOST):
+            # Some kernels do not run what follows an error of anybody's too closely.
+            with suppress(Aborted):
+                return self._run(code, silent)
+        return self._run(code, silent)
+
+    def _run(self, code: str, silent: bool) -> Result:
         self._ctrl_c.check()
         execution = self.kernel.submit(code, silent=silent, store_history=False)
         reactor = self.kernel.reactor
@@ -147,7 +158,7 @@ class Asking:
 
 
 @contextmanager
-def asking(
+def ask_kernels(
     names: Sequence[str], kernels: Sequence[Kernel], say: Callable[[str], None]
 ) -> Iterator[list[Asking]]:
     """Ask kernels, one after another; whatever goes wrong becomes the one error of a transfer.

@@ -266,13 +266,17 @@ class _Reader:
             return pd.RangeIndex(start, stop, step)
         if letter == "c":
             name, values, index = rest
-            return pd.Series(self.value(values, 1), index=self._index(index), name=_name(name))
+            rows, cells = self._index(index), self.value(values, 1)
+            if len(cells) != len(rows):
+                raise CannotUnpack("it is not as long as its index")
+            return pd.Series(cells, index=rows, name=_name(name))
         columns, index = rest
         labels = [_name(name) for name, _ in columns]
-        frame = pd.DataFrame(
-            {at: self.value(column, 1) for at, (_, column) in enumerate(columns)},
-            index=self._index(index),
-        )
+        rows = self._index(index)
+        made = {at: self.value(column, 1) for at, (_, column) in enumerate(columns)}
+        if any(len(each) != len(rows) for each in made.values()):
+            raise CannotUnpack("its columns are not as long as its index")
+        frame = pd.DataFrame(made, index=rows)
         frame.columns = labels
         return frame
 

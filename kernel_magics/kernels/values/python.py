@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import Closed, RemoteError, TransferError
 from ..comms import Comm
-from .asking import Asking, asking
+from .asking import Asking, ask_kernels
 from .packing import CannotPack, CannotUnpack, Packed, can_sum, pack, unpack
 from .plain import unpack_plain
 from .trust import is_trusted
@@ -54,7 +54,7 @@ class Python:
         packed = [_pack(name, value, kernel.name) for name, value in values.items()]
         about = [Description.of(each) for each in packed]
         with (
-            asking(list(values), [kernel], progress.say) as (far,),
+            ask_kernels(list(values), [kernel], progress.say) as (far,),
             _taking(far, list(values), about, progress) as target,
         ):
             _move(far, Here(packed, summed=target.summed), target, about, progress)
@@ -62,7 +62,7 @@ class Python:
     def pull(self, kernel: Kernel, expressions: Sequence[str], progress: Progress) -> list[Any]:
         """Bring values; from a kernel that is not trusted, only plain data."""
         kind = "pickle" if is_trusted(kernel) else "data"
-        with asking(expressions, [kernel], progress.say) as (far,):
+        with ask_kernels(expressions, [kernel], progress.say) as (far,):
             with _offered(far, expressions, kind, progress) as source:
                 memory = Memory(source.values)
                 _move(far, source, memory, source.values, progress)
@@ -82,7 +82,7 @@ class Python:
         expressions = list(values.values())
         kind = "pickle" if is_trusted(source) else "data"
         with (
-            asking(list(values), [source, kernel], progress.say) as (near, far),
+            ask_kernels(list(values), [source, kernel], progress.say) as (near, far),
             _offered(near, expressions, kind, progress) as offered,
             _taking(far, list(values), offered.values, progress) as target,
         ):

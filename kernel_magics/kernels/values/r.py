@@ -28,15 +28,29 @@ make <- function(x) {
 }
 """
 
+# jsonlite writes 15 digits of large numbers whatever it is told, and doubles as integers.
 CHECK = """
-check <- function(x) {
+digits <- function(x) {
+  text <- sprintf("%.17g", x)
+  whole <- !grepl("[.e]", text)
+  text[whole] <- paste0(text[whole], ".0")
+  text[is.na(x)] <- "null"
+  text
+}
+check <- function(x, column = FALSE) {
   if (is.function(x) || is.environment(x) || is.language(x) || is.complex(x) || is.raw(x) ||
       isS4(x)) stop(paste("a", class(x)[1], "has no form in JSON"))
-  if (is.numeric(x) && any(is.nan(x) | is.infinite(x))) stop("NaN and Inf have no form in JSON")
-  if (is.data.frame(x)) return(as.list(lapply(x, function(e) I(check(e)))))
+  if (is.data.frame(x)) return(lapply(as.list(x), check, column = TRUE))
+  if (is.matrix(x)) return(lapply(seq_len(nrow(x)), function(i) check(x[i, ], TRUE)))
   if (is.list(x)) return(lapply(x, check))
-  if (!is.null(names(x)) && is.atomic(x)) return(as.list(x))
-  x
+  if (!is.null(names(x)) && is.atomic(x)) return(lapply(as.list(x), check))
+  if (is.double(x) && !is.object(x)) {
+    if (any(is.nan(x) | is.infinite(x))) stop("NaN and Inf have no form in JSON")
+    text <- digits(x)
+    if (length(x) != 1 || column) text <- paste0("[", paste(text, collapse = ","), "]")
+    return(structure(text, class = "json"))
+  }
+  if (column) I(x) else x
 }
 """
 
@@ -82,10 +96,10 @@ class R(TextLanguage):
         )
 
     def show(self, expression: str, mark: str) -> str:
-        """Print it with all digits that a double has."""
+        """Print it, refusing what JSON does not have."""
         return (
             f"local({{{CHECK}json <- jsonlite::toJSON(check(local({{{expression}\n}}, "
-            'envir = globalenv())), auto_unbox = TRUE, digits = I(17), null = "null", '
+            'envir = globalenv())), auto_unbox = TRUE, json_verbatim = TRUE, null = "null", '
             'na = "null")\n'
             f'cat("<{mark}>", jsonlite::base64_enc(charToRaw(enc2utf8(as.character(json)))), '
             f'"</{mark}>", sep = "")}})'

@@ -12,11 +12,11 @@ import binascii
 import json
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...errors import TransferError
-from .asking import Asking, asking, printable
+from .asking import Asking, ask_kernels, printable
 from .packing import CannotPack, CannotUnpack
 from .wire import Broken
 
@@ -56,7 +56,7 @@ class TextLanguage:
         Raises:
             ValueError: it stands for none.
         """
-        return json.loads(data, parse_constant=_no_constant)
+        return json.loads(data, parse_constant=_no_constant, parse_int=_integer)
 
     def begin(self) -> str:
         """Return the statement that forgets the pieces of an earlier transfer."""
@@ -91,18 +91,19 @@ class TextLanguage:
             except (CannotPack, ValueError, RecursionError) as error:
                 raise TransferError(name, kernel.name, str(error)) from None
         texts = [base64.b64encode(data).decode() for data in packed.values()]
-        total, moved = sum(map(len, texts)), 0
-        with asking(list(values), [kernel], progress.say) as (far,):
-            far.run(self.begin())
+        statements = [self.begin()]
+        for number, text in enumerate(texts):
+            pieces = (text[at : at + self.piece] for at in range(0, len(text), self.piece))
+            statements += [self.add(number, piece) for piece in pieces]
+        sizes = map(len, texts)
+        statements.append(self.finish(list(zip(values, sizes, packed.values(), strict=True))))
+        total, moved = sum(map(len, statements)), 0
+        with ask_kernels(list(values), [kernel], progress.say) as (far,):
             try:
-                for number, text in enumerate(texts):
-                    for at in range(0, len(text), self.piece):
-                        piece = text[at : at + self.piece]
-                        far.run(self.add(number, piece))
-                        moved += len(piece)
-                        progress.moved(moved, total)
-                sizes = map(len, texts)
-                far.run(self.finish(list(zip(values, sizes, packed.values(), strict=True))))
+                for cell in _cells(statements):
+                    far.run(cell)
+                    moved += len(cell)
+                    progress.moved(min(moved, total), total)
             except BaseException:
                 self._clean_up(kernel)
                 raise
@@ -111,7 +112,7 @@ class TextLanguage:
         """Return what is printed, decoded."""
         found = []
         for number, expression in enumerate(expressions):
-            with asking([expression], [kernel], progress.say) as (far,):
+            with ask_kernels([expression], [kernel], progress.say) as (far,):
                 data = self._fetch(far, expression)
             try:
                 found.append(self.decode(data))
@@ -137,6 +138,23 @@ class TextLanguage:
     def _clean_up(self, kernel: Kernel) -> None:
         if kernel.alive:
             kernel.submit(self.begin(), silent=True, store_history=False)
+
+
+def _cells(statements: Sequence[str]) -> Iterator[str]:
+    """Put as many statements into a cell as are no larger than a piece: each cell takes its time."""
+    cell: list[str] = []
+    for statement in statements:
+        if cell and sum(map(len, cell)) + len(statement) > PIECE:
+            yield "\n".join(cell)
+            cell = []
+        cell.append(statement)
+    yield "\n".join(cell)
+
+
+def _integer(digits: str) -> int | float:
+    """Where all numbers are doubles, large ones are written as integers that they are not."""
+    number = float(digits)
+    return int(digits) if abs(number) <= EXACT else number
 
 
 def _text(message: Message) -> str:
