@@ -581,3 +581,55 @@ def test_a_value_that_holds_itself_does_not_come_from_whom_nobody_trusts(
 
     with pytest.raises(TransferError, match="nested deeper"):
         untrusted.pull("loop")
+
+
+# What one side lacks, and what it costs.
+
+
+def test_arrays_for_a_kernel_without_numpy_are_refused_and_say_why(
+    pool: KernelPool, hand_kernel: StartHand
+) -> None:
+    kernel = pool.attach(hand_kernel("floor").connection_file, "floor")
+
+    kernel.push({"v": bytes(20_000_000)})
+    with pytest.raises(TransferError, match="needs the module numpy"):
+        kernel.push({"w": np.zeros(10)})
+
+    assert kernel.pull("len(v)") == 20_000_000
+
+
+def peak(pid: int | str) -> int:
+    """Return the most memory a process has had since ``forget_peak``, in bytes."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
+
+
+def forget_peak(pid: int | str) -> int:
+    """Let the peak begin anew, and return it."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+    return peak(pid)
+
+
+@pytest.mark.full
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
+@pytest.mark.parametrize("kind", ["array", "bytes"])
+def test_a_transfer_takes_little_memory_beside_the_value(
+    pool: KernelPool, hand_kernel: StartHand, kind: str
+) -> None:
+    hand = hand_kernel()
+    kernel = pool.attach(hand.connection_file, "measured")
+    kernel.push({"v": np.zeros(20_000_000)})  # what is loaded once
+    kernel.pull("v.nbytes")
+    nbytes, beside = 400_000_000, 64 * 1024 * 1024
+    value: Any = np.ones(nbytes, np.uint8) if kind == "array" else b"\1" * nbytes
+
+    here, there = forget_peak("self"), forget_peak(hand.pid)
+    kernel.push({"v": value})
+    assert peak("self") - here <= beside
+    assert peak(hand.pid) - there <= nbytes + beside
+
+    here, there = forget_peak("self"), forget_peak(hand.pid)
+    found = kernel.pull("v")
+    assert peak("self") - here <= nbytes + beside
+    assert peak(hand.pid) - there <= beside
+    assert len(found) == nbytes

@@ -141,7 +141,7 @@ class TextLanguage:
 
 
 def _cells(statements: Sequence[str]) -> Iterator[str]:
-    """Put as many statements into a cell as are no larger than a piece: each cell takes its time."""
+    """Put as many statements into a cell as are no larger than a piece."""
     cell: list[str] = []
     for statement in statements:
         if cell and sum(map(len, cell)) + len(statement) > PIECE:
