@@ -6,6 +6,7 @@ touch what runs; only a cell of ours that runs is interrupted."""
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -35,8 +36,10 @@ BUSY_AFTER = 1.5
 """Seconds in line after which it is said that the kernel is busy."""
 
 
-ABORTED_AT_MOST = 5
-"""Times that a cell is sent again which certainly did not run."""
+ABORTED_FOR = 1.0
+ABORTED_AGAIN = 0.05
+"""Seconds for which, and after which, a cell is sent again that certainly did not run: kernels
+abort what follows an error of anybody's too closely, tslab for 0.2 s."""
 
 
 class _Left(BaseException):
@@ -120,10 +123,11 @@ class Asking:
         Raises:
             RemoteError, KernelGone, ...: as :meth:`Kernel.run`.
         """
-        for _ in range(ABORTED_AT_MOST):
-            # Some kernels do not run what follows an error of anybody's too closely.
+        deadline = time.monotonic() + ABORTED_FOR
+        while time.monotonic() < deadline:
             with suppress(Aborted):
                 return self._run(code, silent)
+            time.sleep(ABORTED_AGAIN)
         return self._run(code, silent)
 
     def _run(self, code: str, silent: bool) -> Result:

@@ -9,7 +9,6 @@ import contextlib
 import json
 import sys
 import time
-from importlib import import_module
 from typing import Any
 
 from .packing import (
@@ -21,6 +20,7 @@ from .packing import (
     checksum,
     copy,
     keep_freed_memory,
+    library,
     pack,
     unpack,
 )
@@ -124,7 +124,7 @@ class Taking(Transfer):
         """Say which checksum will do."""
         if self.missing >= LARGE and self._wants_sum:
             with contextlib.suppress(ImportError):
-                import_module("numpy")
+                library("numpy")
         self.say({"sum": can_sum()})
 
     def message(self, data: dict[str, Any], buffers: list[Any]) -> None:

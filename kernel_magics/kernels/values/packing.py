@@ -39,6 +39,15 @@ class CannotUnpack(Exception):
     """What came cannot be made a value; the text says why."""
 
 
+def library(name: str) -> Any:
+    """Import what is used where it is installed, and not needed.
+
+    Raises:
+        ImportError: it is not.
+    """
+    return import_module(name)
+
+
 def allocate(nbytes: int) -> memoryview:
     """Return memory to be filled.
 
@@ -195,7 +204,7 @@ def pack(value: object) -> Packed:
     except Exception as error:  # what an object's own code raises when it is pickled
         reason = error
     try:
-        cloudpickle: Any = import_module("cloudpickle")
+        cloudpickle: Any = library("cloudpickle")
     except ImportError:
         if isinstance(reason, (_ByValue, pickle.PicklingError, AttributeError)):
             raise CannotPack(

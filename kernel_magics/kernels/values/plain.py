@@ -25,10 +25,9 @@ import json
 import math
 import re
 import sys
-from importlib import import_module
 from typing import Any
 
-from .packing import CannotPack, CannotUnpack, Packed, Pieces, Stream
+from .packing import CannotPack, CannotUnpack, Packed, Pieces, Stream, library
 
 DEPTH_LIMIT = 100
 """Levels of a tree."""
@@ -251,7 +250,7 @@ class _Reader:
 
     def _table(self, number: Any) -> Any:
         pa = _library("pyarrow")
-        ipc = import_module("pyarrow.ipc")
+        ipc = library("pyarrow.ipc")
         try:
             table = ipc.open_stream(pa.py_buffer(self._buffer(number))).read_all()
             table.validate(full=True)
@@ -290,7 +289,7 @@ class _Reader:
 
 def _library(name: str) -> Any:
     try:
-        return import_module(name)
+        return library(name)
     except ImportError:
         raise CannotUnpack(
             f"it needs the module {name}, which is not installed for {sys.executable}"
