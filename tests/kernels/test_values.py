@@ -7,6 +7,7 @@ import collections
 import datetime
 import decimal
 import signal
+import sys
 import threading
 import time
 import uuid
@@ -31,6 +32,7 @@ from kernel_magics.kernels.kernel import Kernel, KernelState
 from kernel_magics.kernels.pool import KernelPool
 from kernel_magics.kernels.values import Progress, packing, trust
 from kernel_magics.kernels.values.packing import OUT_OF_BAND, PIECE
+from tests.support import parts
 from tests.support.kernels import HandKernel
 from tests.support.waiting import wait_until
 
@@ -268,13 +270,81 @@ def test_what_needs_what_is_missing_there_is_told_and_nothing_is_set(
         kernel.pull("good_thing")
 
 
-def test_functions_of_a_session_need_cloudpickle_and_say_so(kernel: Kernel) -> None:
-    kernel.run("def own_function(): return 1")
+def test_functions_of_a_session_need_cloudpickle_and_say_so(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cloudpickle", None)  # as if it were not installed
+    kernel.run("import sys; sys.modules['cloudpickle'] = None\ndef own_function(): return 1")
+    try:
+        with pytest.raises(TransferError, match="travel only with cloudpickle"):
+            kernel.pull("own_function")
+        with pytest.raises(TransferError, match="travel only with cloudpickle"):
+            kernel.push({"f": eval("lambda: 1", {"__name__": "__main__"})})
+    finally:
+        kernel.run("del sys.modules['cloudpickle']")
 
-    with pytest.raises(TransferError, match="cloudpickle"):
-        kernel.pull("own_function")
-    with pytest.raises(TransferError, match="cloudpickle"):
-        kernel.push({"f": lambda: 1})
+
+OWN = """
+class Own:
+    def __init__(self, value): self.value = value
+    def double(self): return Own(2 * self.value)
+def make(value): return Own(value).double()
+"""
+
+
+def test_functions_and_classes_of_a_session_travel_with_cloudpickle(kernel: Kernel) -> None:
+    parts.require("cloudpickle")
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(OWN, names)
+    kernel.run(OWN.replace("Own", "Theirs").replace("make", "make_theirs"))
+
+    kernel.push({"sent": names["make"], "own": names["Own"](3)})
+    make_theirs, theirs = kernel.pull(["make_theirs", "Theirs(5)"])
+
+    assert kernel.pull(["sent(4).value", "own.double().value"]) == [8, 6]
+    assert (make_theirs(4).value, theirs.double().value) == (8, 10)
+
+
+def test_what_was_sent_by_value_needs_cloudpickle_there_and_says_so(kernel: Kernel) -> None:
+    parts.require("cloudpickle")
+    kernel.run(
+        "import sys; sys.modules.update({'cloudpickle': None, 'cloudpickle.cloudpickle': None})"
+    )
+    try:
+        with pytest.raises(TransferError, match="cloudpickle, which is not installed"):
+            kernel.push({"f": eval("lambda: 1", {"__name__": "__main__"})})
+    finally:
+        kernel.run("del sys.modules['cloudpickle'], sys.modules['cloudpickle.cloudpickle']")
+
+
+def test_an_arrow_table_comes_back_equal_trusted_or_not(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts.require("pyarrow")
+    pyarrow: Any = __import__("pyarrow")
+    table = pyarrow.table({"x": range(50_000), "word": ["a", None] * 25_000})
+
+    kernel.push({"v": table})
+
+    assert kernel.pull("v").equals(table)
+    monkeypatch.setattr(trust, "is_own_process", lambda *_: False)
+    trust.forget(kernel)
+    assert kernel.pull("v").equals(table)
+
+
+def test_a_tensor_goes_by_its_numpy_view(kernel: Kernel) -> None:
+    parts.require("torch")
+    torch: Any = __import__("torch")
+    tensor = torch.arange(100_000, dtype=torch.float32).reshape(100, 1000)
+
+    kernel.push({"v": tensor})
+    found = kernel.pull("v")
+
+    assert torch.equal(found, tensor)
+    found[0, 0] = 5  # writable
+    for other in (tensor.clone().requires_grad_(), tensor.to(torch.bfloat16), tensor.to_sparse()):
+        kernel.push({"v": other})
+        assert torch.equal(kernel.pull("v").to_dense(), other.to_dense())
 
 
 class Exploding:
@@ -513,6 +583,7 @@ def test_the_caller_can_trust_any(pool: KernelPool, fake_kernel: Any) -> None:
 @pytest.fixture
 def untrusted(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> Kernel:
     monkeypatch.setattr(trust, "is_own_process", lambda *_: False)
+    trust.forget(kernel)
     monkeypatch.setattr(packing.pickle, "Unpickler", None)  # what must never be used here
     return kernel
 
@@ -538,6 +609,7 @@ def test_plain_data_comes_from_whom_nobody_trusts(
     kernel.push({"v": PLAIN[name]})
     kernel.run("import pandas")
     monkeypatch.setattr(trust, "is_own_process", lambda *_: False)
+    trust.forget(kernel)
     monkeypatch.setattr(packing.pickle, "Unpickler", None)
 
     found = kernel.pull("v")

@@ -43,6 +43,11 @@ def is_trusted(kernel: Kernel) -> bool:
     return verdict
 
 
+def forget(kernel: Kernel) -> None:
+    """Look it up anew the next time."""
+    _looked_up.pop(kernel, None)
+
+
 def is_own_process(info: ConnectionInfo, pid: int | None = None) -> bool:
     """Whether one process of this user listens on all five ends, and was started with this file.
 
