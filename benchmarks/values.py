@@ -1,7 +1,7 @@
 """Push and pull of arrays, against what the machine can do and what others do.
 
-The raw contenders send into memory that exists already, and check nothing; nobody could be faster.
-The others allocate the array on arrival, as they have to."""
+The raw contenders send into memory that exists already (one ZeroMQ message: into ZeroMQ's own), and
+check nothing; nobody could be faster. The others allocate the array on arrival, as they have to."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ SIZES = (8, 80, 800)
 RAW = Target(">=", 0.45)
 IPYPARALLEL = Target(">=", 3.0)
 WORKERS_PATIENCE = 60.0
+TOUCHED = "new memory, touched once"
+"""What everybody pays on arrival who allocates, and the raw contenders do not."""
 
 Peer = Callable[[ExitStack, Bench, Any], tuple[Contender, Contender]]
 """Makes what pushes and what pulls an array."""
@@ -65,9 +67,11 @@ def _table(numpy: Any, megabytes: int, rounds: int) -> Table:
         turns = max(5, min(rounds // 10, 2400 // megabytes))
         pushed = take_turns(pushes, turns, warm_up=2)
         pulled = take_turns(pulls, turns, warm_up=2)
+        touched = take_turns({TOUCHED: partial(_touch, numpy, nbytes)}, turns, warm_up=2)
     return Table(
         f"an array of {megabytes} MB",
         [
+            row(TOUCHED, _rates(touched[TOUCHED], nbytes), "GB/s", rate=True),
             *_rows("push", pushed, missing, nbytes),
             *_rows("pull", pulled, missing, nbytes),
         ],
@@ -75,7 +79,7 @@ def _table(numpy: Any, megabytes: int, rounds: int) -> Table:
 
 
 def _rows(what: str, samples: Samples, missing: dict[str, str], nbytes: int) -> list[Row]:
-    rates = {name: [nbytes / each / 1e9 for each in seconds] for name, seconds in samples.items()}
+    rates = {name: _rates(seconds, nbytes) for name, seconds in samples.items()}
     rows = [
         row(
             f"{what}: {name}",
@@ -100,6 +104,14 @@ def _rows(what: str, samples: Samples, missing: dict[str, str], nbytes: int) -> 
             )
         )
     return rows
+
+
+def _rates(seconds: list[float], nbytes: int) -> list[float]:
+    return [nbytes / each / 1e9 for each in seconds]
+
+
+def _touch(numpy: Any, nbytes: int) -> None:
+    numpy.empty(nbytes, "u1").fill(1)
 
 
 def _raw(

@@ -6,6 +6,7 @@ touch what runs; only a cell of ours that runs is interrupted."""
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -195,8 +196,14 @@ def printable(text: str, limit: int = 1000) -> str:
     return shown if len(text) <= limit else shown + "..."
 
 
+def kind_of(error: RemoteError) -> str:
+    """Return the bare name of the remote error's class; xeus-python says ``<class 'a.B'>``."""
+    words: list[str] = re.findall(r"\w+", error.ename)
+    return words[-1] if words else ""
+
+
 def _refused(error: RemoteError) -> tuple[str, str]:
-    if error.ename == "Refused":
+    if kind_of(error) == "Refused":
         try:
             name, reason = json.loads(error.evalue)
         except (ValueError, RecursionError):
@@ -204,7 +211,7 @@ def _refused(error: RemoteError) -> tuple[str, str]:
         else:
             if isinstance(name, str) and isinstance(reason, str):
                 return printable(name), printable(reason)
-    return "", printable(f"{error.ename}: {error.evalue}")
+    return "", printable(f"{kind_of(error)}: {error.evalue}".removeprefix(": "))
 
 
 def _fields(result: Result) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Values to and from Python kernels that have comms: ipykernel, of any age that speaks them."""
+"""Values to and from Python kernels that stand on ipykernel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import Closed, RemoteError, TransferError
 from ..comms import Comm
-from .asking import Asking, ask_kernels
+from .asking import Asking, ask_kernels, kind_of
 from .packing import CannotPack, CannotUnpack, Packed, can_sum, pack, unpack
 from .plain import unpack_plain
 from .trust import is_trusted
@@ -158,7 +158,7 @@ def _ask(far: Asking, function: str, *args: Any) -> None:
     try:
         far.run(_call(function, *args))
     except RemoteError as error:
-        if error.ename != "LookupError" or helper_name() not in error.evalue:
+        if kind_of(error) != "LookupError" or helper_name() not in error.evalue:
             raise
         far.run(_quiet(_install()))
         far.run(_call(function, *args))

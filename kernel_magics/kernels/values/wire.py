@@ -24,11 +24,11 @@ from .packing import PIECE, Packed, allocate, can_sum, checksum, copy, keep_free
 if TYPE_CHECKING:
     from ..kernel import Kernel
 
-BATCH = 2
+BATCH = 4
 """Chunks of one message: each message costs ipykernel a millisecond or more, for two states and two
 flushes."""
 
-WINDOW = 3
+WINDOW = 2
 """Messages under way: more is not faster, and all of it may have to be kept in memory."""
 
 QUIET_AFTER = 1.0
@@ -234,8 +234,13 @@ class Conversation:
             try:  # the probe's own wake-up may be among them
                 found = self._said.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
-                raise Broken("the kernel answers, but never said what it was asked for") from None
+                raise Broken(self._mute()) from None
         return found
+
+    def _mute(self) -> str:
+        made = self._kernel.kernel_info.get("implementation")
+        why = "" if made == "ipython" else f"; values need ipykernel there, and this is {made}"
+        return f"the kernel answers, but never said what it was asked for{why}"
 
     def _find_out(self, error: KernelMagicsError) -> None:
         """The connection broke; a cell that does nothing tells what became of the kernel."""
