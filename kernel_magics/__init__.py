@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from .errors import KernelMagicsError, RemoteError
+from .errors import KernelMagicsError, RemoteError, TransferError
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -37,6 +37,7 @@ __all__ = [
     "KernelPool",
     "RemoteError",
     "Result",
+    "TransferError",
     "attach",
     "pool",
     "start",

@@ -107,7 +107,7 @@ def push(shell: InteractiveShell, kernel: Kernel, what: list[str]) -> None:
             values[name] = eval(expression, shell.user_global_ns, shell.user_ns)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
-            raise TransferError(name, f"to {kernel.name}", reason) from error
+            raise TransferError(name, kernel.name, reason) from error
     with shown(f"{', '.join(values)} to {kernel.name}", shell) as progress:
         kernel.push(values, progress=progress)
 
@@ -121,7 +121,7 @@ def pull(shell: InteractiveShell, kernel: Kernel, what: list[str]) -> None:
     names = dict(map(_named, what))
     for name in names:
         if not name.isidentifier():
-            raise TransferError(name, f"from {kernel.name}", "no variable here can be called so")
+            raise TransferError(name, kernel.name, "no variable here can be called so")
     with shown(f"{', '.join(names)} from {kernel.name}", shell) as progress:
         values = kernel.pull(list(names.values()), progress=progress)
     shell.user_ns.update(zip(names, values, strict=True))

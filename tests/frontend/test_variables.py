@@ -64,8 +64,8 @@ def test_a_cell_does_not_run_whose_variables_did_not_arrive(desk: Desk) -> None:
 @pytest.mark.parametrize(
     "line, words",
     [
-        ("%kernel_push k no_such_name", "no_such_name: not transferred (to k): NameError"),
-        ("%kernel_push k x=1/0", "x: not transferred (to k): ZeroDivisionError"),
+        ("%kernel_push k no_such_name", "no_such_name: not transferred (k): NameError"),
+        ("%kernel_push k x=1/0", "x: not transferred (k): ZeroDivisionError"),
         ("%kernel_push k for=1", "no variable of Python can be called so"),
         ("%kernel_push k a.b", "not transferred"),
         ("%kernel_pull k no_such_name", "not transferred (k): NameError"),

@@ -577,6 +577,33 @@ def test_what_only_forwards_is_not_trusted(
     assert not trust.is_trusted(kernel)
 
 
+def test_one_behind_a_tunnel_is_not_trusted_though_it_may_be_here(kernel: Kernel) -> None:
+    kernel.way = Anywhere()
+    try:
+        assert not trust.is_trusted(kernel)
+    finally:
+        kernel.way = None
+
+
+class Anywhere:
+    """A way that leads nobody knows where."""
+
+    up, hopeless, reason = True, False, ""
+
+    def leave(self, info: Any) -> None:
+        """Nothing is to be closed."""
+
+
+def test_one_that_was_started_with_another_file_is_not_trusted(
+    pool: KernelPool, shared_kernel: HandKernel, tmp_path: Path
+) -> None:
+    copy = tmp_path / "kernel-copied.json"
+    copy.write_bytes(shared_kernel.connection_file.read_bytes())
+    copy.chmod(0o600)
+
+    assert not trust.is_trusted(pool.attach(copy))
+
+
 def test_the_caller_can_trust_any(pool: KernelPool, fake_kernel: Any) -> None:
     fake = fake_kernel()
 

@@ -158,7 +158,8 @@ class Asking:
                 raise _Left from error
             raise
         finally:
-            reactor.post(lambda: timers.pop().cancel())
+            with suppress(Closed):
+                reactor.post(lambda: timers.pop().cancel())
         return Result(**{**_fields(result), "outputs": kept})
 
 
