@@ -30,7 +30,7 @@ from kernel_magics.errors import (
 )
 from kernel_magics.kernels.kernel import Kernel, KernelState
 from kernel_magics.kernels.pool import KernelPool
-from kernel_magics.kernels.values import Progress, packing, trust
+from kernel_magics.kernels.values import Progress, language, packing, trust
 from kernel_magics.kernels.values.packing import OUT_OF_BAND, PIECE
 from tests.support import parts
 from tests.support.kernels import HandKernel
@@ -404,6 +404,29 @@ def test_values_go_from_one_kernel_to_another_without_being_made_here(
         kernel.push({"v": "no_such_thing"}, source=other)
 
 
+def test_what_nobody_trusts_passes_on_plain_data_only(
+    pool: KernelPool, kernel: Kernel, hand_kernel: StartHand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = pool.attach(hand_kernel().connection_file, "source")
+    source.run("import numpy; a = numpy.arange(300_000); b = object()")
+    monkeypatch.setattr(trust, "is_own_process", lambda info, pid: info is not source.info)
+
+    kernel.push({"passed": "{'a': a}"}, source=source)
+
+    assert kernel.pull("passed['a'].sum().item()") == 299_999 * 150_000
+    with pytest.raises(TransferError, match="neither JSON"):
+        kernel.push({"passed": "b"}, source=source)
+
+
+def test_a_kernel_without_autoawait_is_no_different(kernel: Kernel) -> None:
+    kernel.run("%autoawait off")
+    try:
+        kernel.push({"v": np.arange(100_000)})
+        assert kernel.pull("v").sum() == 99_999 * 50_000
+    finally:
+        kernel.run("%autoawait on")
+
+
 # What goes wrong on the way.
 
 
@@ -736,3 +759,49 @@ def test_a_transfer_takes_little_memory_beside_the_value(
     assert peak("self") - here <= nbytes + beside
     assert peak(hand.pid) - there <= beside
     assert len(found) == nbytes
+
+
+# Other languages.
+
+
+class Offered:
+    """An entry point, as a package would declare it."""
+
+    name = "echo"
+
+    def load(self) -> type:
+        return Echo
+
+
+class Echo:
+    """A language in which everything is what was sent last."""
+
+    name = "Echo"
+    kept: dict[str, Any] = {}  # noqa: RUF012
+
+    def is_name(self, name: str) -> bool:
+        return name.isalpha()
+
+    def push(self, kernel: Kernel, values: Any, progress: Progress) -> None:
+        self.kept.update(values)
+
+    def pull(self, kernel: Kernel, expressions: Any, progress: Progress) -> list[Any]:
+        return [self.kept[one] for one in expressions]
+
+
+def test_another_package_can_add_a_language(
+    pool: KernelPool, fake_kernel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = pool.attach(fake_kernel().connection_file)
+    with pytest.raises(TransferError, match="its language is echo; values are known for bash, jav"):
+        kernel.push({"v": 1})
+
+    monkeypatch.setattr(language, "entry_points", lambda group: [Offered()])
+    language._named.cache_clear()
+    try:
+        kernel.push({"v": 1})
+        assert kernel.pull("v") == 1
+        with pytest.raises(TransferError, match="no variable of Echo"):
+            kernel.push({"v1": 1})
+    finally:
+        language._named.cache_clear()
