@@ -26,15 +26,12 @@ from ...errors import (
 from ..ctrl_c import CtrlC
 from ..execution import Result
 from .packing import CannotPack, CannotUnpack
-from .wire import Broken
+from .wire import BUSY_AFTER, IS_BUSY, Broken
 
 if TYPE_CHECKING:
     from ...wire.reactor import Timer
     from ..execution import Execution
     from ..kernel import Kernel
-
-BUSY_AFTER = 1.5
-"""Seconds in line after which it is said that the kernel is busy."""
 
 
 ABORTED_FOR = 1.0
@@ -138,7 +135,7 @@ class Asking:
 
         def look() -> None:
             if not (execution.running or execution.done):
-                execution.notice("is busy; this waits until it is free. Ctrl-C leaves")
+                execution.notice(IS_BUSY)
 
         timers: list[Timer] = []
         reactor.post(lambda: timers.append(reactor.call_later(BUSY_AFTER, look)))

@@ -11,6 +11,7 @@ import queue
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
@@ -33,6 +34,11 @@ WINDOW = 2
 
 QUIET_AFTER = 1.0
 """Seconds without a message after which it is asked whether the kernel is still there."""
+
+BUSY_AFTER = 1.5
+"""Seconds in line after which it is said that the kernel is busy."""
+
+IS_BUSY = "is busy; this waits until it is free. Ctrl-C leaves"
 
 OVERTAKEN_AFTER = 1.0
 """Seconds for what was overtaken by the answer to that question, on another channel."""
@@ -159,14 +165,12 @@ class Memory:
 
 
 class Conversation:
-    """A comm with a kernel's helper, and the thread that waits for what it says.
-
-    ``asks`` is called with what starts a probe when the kernel is quiet; see :meth:`wait`.
-    """
+    """A comm with a kernel's helper, and the thread that waits for what it says."""
 
     def __init__(self, kernel: Kernel, comm_id: str, say: Callable[[str], None]) -> None:
         self._kernel = kernel
-        self._said: queue.SimpleQueue[Message | KernelMagicsError | None] = queue.SimpleQueue()
+        self._said: queue.SimpleQueue[Message | KernelMagicsError | str | None]
+        self._said = queue.SimpleQueue()
         self._say = say
         self.interrupted = False
         keep_freed_memory()
@@ -190,9 +194,11 @@ class Conversation:
             KernelGone, ...: what became of the kernel.
             KeyboardInterrupt: after :meth:`interrupt`.
         """
-        message = self._next()
-        if message is None:
-            raise KeyboardInterrupt
+        message = None
+        while message is None:  # None only wakes: an interrupt, or a probe that is over
+            if self.interrupted:
+                raise KeyboardInterrupt
+            message = self._next()
         if isinstance(message, KernelMagicsError):
             self._find_out(message)
         assert isinstance(message, Message)
@@ -216,26 +222,32 @@ class Conversation:
 
     def _next(self) -> Message | KernelMagicsError | None:
         try:
-            return self._said.get(timeout=QUIET_AFTER)
+            return self._get(QUIET_AFTER)
         except queue.Empty:
             pass
-        probe = Probe(self._kernel, self._say, lambda: self._said.put(None))
+        probe = Probe(self._kernel, self._said.put)
         found: Message | KernelMagicsError | None = None
         while not (found or self.interrupted or probe.done):
-            try:  # in slices: an untimed wait cannot be interrupted on every platform
-                found = self._said.get(timeout=0.5)
-            except queue.Empty:
-                continue
+            # In slices: an untimed wait cannot be interrupted on every platform.
+            with suppress(queue.Empty):
+                found = self._get(0.5)
         if found is not None or self.interrupted:
             return found
         probe.result()  # raises what became of the kernel
         deadline = time.monotonic() + OVERTAKEN_AFTER
         while found is None and not self.interrupted:
             try:  # the probe's own wake-up may be among them
-                found = self._said.get(timeout=max(0.0, deadline - time.monotonic()))
+                found = self._get(max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 raise Broken(self._mute()) from None
         return found
+
+    def _get(self, timeout: float) -> Message | KernelMagicsError | None:
+        item = self._said.get(timeout=timeout)
+        if isinstance(item, str):
+            self._say(item)  # here, and not on the thread that noticed it
+            return None
+        return item
 
     def _mute(self) -> str:
         made = self._kernel.kernel_info.get("implementation")
@@ -249,14 +261,17 @@ class Conversation:
 
 
 class Probe:
-    """A cell that does nothing: whatever is wrong with the kernel, it meets it."""
+    """A cell that does nothing: whatever is wrong with the kernel, it meets it.
 
-    def __init__(
-        self, kernel: Kernel, say: Callable[[str], None], over: Callable[[], None]
-    ) -> None:
-        self._say = say
-        self._over = over
+    What is said about the kernel meanwhile is handed to ``tell``, and None when it is over, both on
+    the reactor's thread.
+    """
+
+    def __init__(self, kernel: Kernel, tell: Callable[[str | None], None]) -> None:
+        self._tell = tell
         self._execution = kernel.submit("", self, silent=True, store_history=False)
+        self._reactor = kernel.reactor
+        self._reactor.post(lambda: self._later(BUSY_AFTER - QUIET_AFTER))
 
     @property
     def done(self) -> bool:
@@ -272,11 +287,18 @@ class Probe:
 
     def notice(self, text: str) -> None:
         """Pass on what is said about the kernel."""
-        self._say(text)
+        self._tell(text)
 
     def finish(self) -> None:
         """It is about to be over."""
-        self._over()
+        self._tell(None)
+
+    def _later(self, delay: float) -> None:
+        self._reactor.call_later(delay, self._look)
+
+    def _look(self) -> None:
+        if not (self._execution.running or self._execution.done):
+            self._execution.notice(IS_BUSY)
 
 
 class FarSource:
