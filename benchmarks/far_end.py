@@ -1,10 +1,11 @@
 """The other process of the raw contenders: bytes over one TCP socket, and as one ZeroMQ message.
 
 ``python -m benchmarks.far_end TCP_PORT ZMQ_PORT NBYTES`` connects to both and does what the TCP
-socket says: ``s`` sends, ``r`` receives, capitals over ZeroMQ."""
+socket says: ``s`` sends, ``r`` receives, ``n`` receives into new memory, capitals over ZeroMQ."""
 
 from __future__ import annotations
 
+import mmap
 import socket
 import sys
 
@@ -27,6 +28,13 @@ def receive(sock: socket.socket, memory: memoryview) -> None:
         done += sock.recv_into(memory[done:])
 
 
+def new_memory(nbytes: int) -> memoryview:
+    """Allocate as numpy does: with huge pages where there are some."""
+    area = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    area.madvise(mmap.MADV_HUGEPAGE)
+    return memoryview(area)
+
+
 def main(tcp_port: int, zmq_port: int, nbytes: int) -> None:
     """Serve until the other side closes."""
     memory = memoryview(bytearray(nbytes))
@@ -39,6 +47,9 @@ def main(tcp_port: int, zmq_port: int, nbytes: int) -> None:
             send(tcp, memory)
         elif order == b"r":
             receive(tcp, memory)
+            tcp.sendall(b"!")
+        elif order == b"n":
+            receive(tcp, new_memory(nbytes))
             tcp.sendall(b"!")
         elif order == b"S":
             pair.send(memory, copy=False)

@@ -20,7 +20,7 @@ from kernel_magics.kernels.pool import KernelPool
 from tests.support.processes import Process
 from tests.support.sandbox import CHECKOUT
 
-from .far_end import receive, send
+from .far_end import new_memory, receive, send
 from .measure import Contender, Row, Samples, Table, Target, row, take_turns
 from .parts import Bench
 
@@ -54,6 +54,7 @@ def _table(numpy: Any, megabytes: int, rounds: int) -> Table:
     with ExitStack() as stack, Bench() as bench:
         makers: dict[str, Peer] = {
             "raw TCP": _raw,
+            "raw TCP into new memory": partial(_raw, over="new"),
             "one ZeroMQ message": partial(_raw, over="zmq"),
             "kernel_magics": _ours,
             "ipyparallel": _ipyparallel,
@@ -133,8 +134,8 @@ def _raw(
     outgoing, incoming = memoryview(array), memoryview(bytearray(array.nbytes))
 
     def push() -> None:
-        if over == "tcp":
-            sock.sendall(b"r")
+        if over != "zmq":
+            sock.sendall(b"r" if over == "tcp" else b"n")
             send(sock, outgoing)
         else:
             sock.sendall(b"R")
@@ -142,9 +143,9 @@ def _raw(
         sock.recv(1)
 
     def pull() -> None:
-        if over == "tcp":
+        if over != "zmq":
             sock.sendall(b"s")
-            receive(sock, incoming)
+            receive(sock, incoming if over == "tcp" else new_memory(array.nbytes))
         else:
             sock.sendall(b"S")
             pair.recv(copy=False)
