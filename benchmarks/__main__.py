@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from . import attach, fanout, load, loss, relay, roundtrip, tunnel
+from . import attach, fanout, load, loss, relay, roundtrip, tunnel, values
 from .measure import Table, render
 
 MEASUREMENTS: dict[str, Callable[[int], list[Table]]] = {
@@ -26,6 +26,7 @@ MEASUREMENTS: dict[str, Callable[[int], list[Table]]] = {
     "load": load.measure,
     "tunnel": tunnel.measure,
     "fanout": fanout.measure,
+    "values": values.measure,
 }
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from .errors import KernelMagicsError, RemoteError, RemoteErrors
+from .errors import KernelMagicsError, RemoteError, RemoteErrors, TransferError
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -41,6 +41,7 @@ __all__ = [
     "RemoteError",
     "RemoteErrors",
     "Result",
+    "TransferError",
     "attach",
     "pool",
     "start",

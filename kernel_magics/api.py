@@ -16,9 +16,9 @@ pool = KernelPool()
 """The kernels of this process; the magics use it as well."""
 
 
-def attach(what: str | os.PathLike[str], name: str | None = None) -> Kernel:
+def attach(what: str | os.PathLike[str], name: str | None = None, *, trust: bool = False) -> Kernel:
     """Attach a kernel that runs already; see :meth:`KernelPool.attach`."""
-    return pool.attach(what, name)
+    return pool.attach(what, name, trust=trust)
 
 
 def tunnel(
@@ -29,9 +29,10 @@ def tunnel(
     key: str | None = None,
     tcp: bool = False,
     ask: Ask | None = None,
+    trust: bool = False,
 ) -> Kernel:
     """Attach a kernel of another machine over ssh; see :meth:`KernelPool.tunnel`."""
-    return pool.tunnel(host, what, name, key=key, tcp=tcp, ask=ask)
+    return pool.tunnel(host, what, name, key=key, tcp=tcp, ask=ask, trust=trust)
 
 
 def start(

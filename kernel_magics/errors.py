@@ -33,6 +33,8 @@
     ├── Aborted                  it did not run: an earlier error or an interrupt came first
     ├── NoSuchJob                no background cell has that number
     ├── NoSubshell               it did not run: the kernel has nothing to run it in beside others
+    ├── TransferError            a value that was not brought over
+    ├── TransferInterrupted      the user's Ctrl-C meanwhile; also a KeyboardInterrupt
     ├── Closed                   this pool, transport or thread is closed
     └── ProtocolError            a message the messaging protocol does not allow here
         └── MessageRejected      bytes that are no message of this kernel
@@ -302,6 +304,26 @@ class NoSubshell(KernelMagicsError):
             f"{kernel} did not run this cell: {reason}. Without a subshell it waits for its turn, "
             "or runs at once in a kernel of its own"
         )
+
+
+class TransferError(KernelMagicsError):
+    """A value that was not brought to a kernel, or from it. Nothing was set, on either side.
+
+    ``value`` is its name, or the expression it was to be the value of; of several that fail
+    together, all names.
+    """
+
+    def __init__(self, value: str, kernel: str, reason: str) -> None:
+        self.value, self.kernel, self.reason = value, kernel, reason
+        super().__init__(f"{value}: not transferred ({kernel}): {reason}")
+
+
+class TransferInterrupted(KernelMagicsError, KeyboardInterrupt):
+    """The user's Ctrl-C ended a transfer. Nothing was set, on either side."""
+
+    def __init__(self, value: str, kernel: str) -> None:
+        self.value, self.kernel = value, kernel
+        super().__init__(f"{value}: the transfer was interrupted ({kernel}); nothing was set")
 
 
 class Closed(KernelMagicsError):

@@ -59,6 +59,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Generator[Path]:
     """A short folder with all sandboxes; beside it, what exists once for all tests."""
     tmp_path_factory.getbasetemp()  # pytest's own, before tests redirect tempfile
     zmq.Context.instance().socket(zmq.PAIR).close()  # the shared context's own descriptors
+    zmq.Frame(bytes(1_000_000), copy=False)  # pyzmq's own thread, which frees what is not copied
     root = short_temporary_folder()
     guard.start(root)
     try:

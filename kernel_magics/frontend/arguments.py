@@ -20,6 +20,8 @@ TAKE_VALUES = (
     "--timeout",
     "--unresponsive-after",
     "--save",
+    "-i",
+    "-o",
     "--group-outputs",
     "--progress-after",
     *TARGETS,

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from IPython.core.magic import Magics
+
 from ..api import pool
 from ..errors import ConnectionFileError, ConnectionFileNotFound, RemoteError, RemoteErrors
 from .autoremote import StickyMagics, mark_prompt
@@ -20,6 +22,7 @@ from .session import LocalSession
 from .sticky import RemoteAssign, Sticky
 from .terminal import safe
 from .typed import Reader, is_ours
+from .variables import VariableMagics
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -53,7 +56,7 @@ def load(shell: InteractiveShell) -> None:
     remote = RemoteMagics(session, settings)
     magics: list[Magics] = [
         *(settings, remote),
-        *(StickyMagics(session, remote, sticky), JobMagics(session)),
+        *(StickyMagics(session, remote, sticky), JobMagics(session), VariableMagics(session)),
     ]
     replaced = _existing(shell, magics)
     for kind, name, _ in replaced:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # the rest is loaded with the first kernel: loading the exten
     from .session import LocalSession
     from .view import Table
 
+TRUST = "take any value from it, as its pickle: that lets it run code here"
+
 INTERRUPT_WAIT = 2.0
 """Seconds `%kernel_interrupt` watches what became of the kernel."""
 
@@ -142,6 +144,7 @@ class KernelMagics(Magics):
     @magic_arguments()
     @argument("--name", help="what to call it; otherwise the connection file's name")
     @argument("--insecure", action="store_true", help="also over plain TCP to another machine")
+    @argument("--trust", action="store_true", help=TRUST)
     @argument("what", help="a connection file's path, its id, or four characters or more of that")
     @line_magic
     @usage
@@ -162,6 +165,7 @@ class KernelMagics(Magics):
                 insecure=args.insecure,
                 ask=session.asker(progress=progress),
                 step=progress.step,
+                trust=args.trust,
             )
         session.say("attached", kernel)
 
@@ -171,6 +175,7 @@ class KernelMagics(Magics):
     @argument(
         "--tcp", action="store_true", help="local TCP ports, which all users here can connect to"
     )
+    @argument("--trust", action="store_true", help=TRUST)
     @argument("--list", action="store_true", help="show what runs there")
     @argument("host", metavar="[USER@]HOST[:PORT]", help="as for ssh, aliases included")
     @argument("kernel", nargs="?", help="a connection file here or there, or a fragment of it")
@@ -206,6 +211,7 @@ class KernelMagics(Magics):
                     tcp=args.tcp,
                     ask=ask,
                     step=step,
+                    trust=args.trust,
                 )
         if args.list:
             display(view.far_table(found, args.host))

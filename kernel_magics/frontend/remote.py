@@ -60,6 +60,8 @@ def _cell_options(magic: Callable[..., Any]) -> Callable[..., Any]:
             help="run it even if a cell that it waits for fails",
         ),
         argument("--save", metavar="NAME", help="keep how it ends, with its outputs, as NAME"),
+        argument("-i", dest="inputs", metavar="NAMES", help="send these variables first: a,b"),
+        argument("-o", dest="outputs", metavar="NAMES", help="bring these back afterwards: c,d"),
         argument(
             "--subshell",
             action="store_true",
@@ -183,7 +185,8 @@ class RemoteMagics(Magics):
     def _run(self, args: Any, code: str, header: str | None) -> None:
         if args.save and not args.save.isidentifier():
             raise UsageError(f"--save wants a name for a variable, not {args.save!r}")
-        for option, given in (("--bg", args.background), ("--save", args.save)):
+        one = {"--bg": args.background, "--save": args.save, "-i": args.inputs, "-o": args.outputs}
+        for option, given in one.items():
             if given:
                 self._run_in_one(self._only(args, option), args, code, header)
                 return
@@ -197,7 +200,7 @@ class RemoteMagics(Magics):
 
     def _run_in_one(self, kernel: Kernel, args: Any, code: str, header: str | None) -> None:
         from ..kernels.execution import Limits, Turn
-        from . import background
+        from . import background, variables
 
         session = self._session
         via = session.via()
@@ -205,6 +208,8 @@ class RemoteMagics(Magics):
             raise UsageError(
                 f"{kernel.name} is waiting for this very cell; it would wait for itself for ever"
             )
+        if args.inputs:
+            variables.push(session.shell, kernel, variables.names_in(args.inputs))
         options: dict[str, Any] = {
             "limits": Limits(self._settings.text_limit, args.unresponsive_after),
             "metadata": {"km_via": via} if via else {},
@@ -215,8 +220,9 @@ class RemoteMagics(Magics):
         if job is not None and args.save:
             session.shell.user_ns[args.save] = job
         if job is not None and args.background:
-            if args.timeout is not None:
-                raise UsageError("--timeout is for who waits; JOB.result(timeout) has one too")
+            for option, given in (("--timeout", args.timeout), ("-o", args.outputs)):
+                if given:
+                    raise UsageError(f"{option} is for a cell that is waited for, without --bg")
             background.start(session, job, quiet=args.quiet, **options)
             return
         sink: Sink | None = None
@@ -246,12 +252,15 @@ class RemoteMagics(Magics):
                 raise
             if not (error.shown or args.quiet):
                 session.shell.showtraceback()
+            return
         finally:
             if sink is not None and session.iopub is not None:
                 session.iopub.settle()
             if args.quiet:
                 payload = [each for each in payload if each.get("source") != "page"]
             present(session.shell, kernel.name, payload, header)
+        if args.outputs:
+            variables.pull(session.shell, kernel, variables.names_in(args.outputs))
 
 
 def _ignore(item: object) -> None:

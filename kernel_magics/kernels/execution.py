@@ -243,6 +243,8 @@ class Execution:
         self._prompt_lock = threading.Lock()
         self._prompting: int | None = None  # ident of the thread that sits in a local prompt
         self._interrupted_at: float | None = None
+        self.running = False
+        """The kernel said that it has come to this cell."""
         self.begun: str | None = None
         """When the kernel began to run the code, by its own clock; None before it has said so."""
         self.interrupted_early = False
@@ -391,6 +393,8 @@ class Execution:
         """Take one message whose parent is this cell's request."""
         if message.type == "execute_input":
             self.begun, self.begun_at = message.date, time.monotonic()
+        elif message.type == "status":
+            self.running = True  # busy comes first
         try:
             events = self._state.receive(message, now)
         except ProtocolError as error:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 from ..connect.info import ConnectionInfo
 from ..connect.launch import Owned
@@ -36,6 +36,7 @@ from ..protocol.health import Finding
 from ..protocol.message import Message, Session
 from ..wire.reactor import Reactor
 from .callbacks import Callback, Event
+from .comms import Comm, Listener
 from .ctrl_c import CtrlC
 from .descriptors import reserve_descriptors
 from .execution import Ask, Events, Execution, Limits, Result, Show, Sink, Turn
@@ -45,6 +46,7 @@ from .requests import AskedOn
 
 if TYPE_CHECKING:
     from ..connect.client import BlockingKernelClient
+    from .values import Progress
 
 log = logging.getLogger("kernel_magics")
 
@@ -63,7 +65,7 @@ busy."""
 
 
 class CellOptions(TypedDict, total=False):
-    """How a cell is run; all but the last five as the messaging specification has it ("Execute")."""
+    """How a cell is run; the first five as the messaging specification has it ("Execute")."""
 
     silent: bool
     store_history: bool
@@ -129,6 +131,8 @@ class Kernel:
         self.owned = owned
         self.way = way
         """What it is reached through; None when nothing lies between."""
+        self.trust = owned is not None
+        """What comes from it may be unpickled, which runs code; see :mod:`.values.trust`."""
         self.reactor = reactor
         self._forget = forget  # in the pool
         self._session = Session()
@@ -340,6 +344,64 @@ class Kernel:
         answer.add_done_callback(forget)
         self.reactor.post(send)
         return answer
+
+    def push(
+        self,
+        values: Mapping[str, Any],
+        *,
+        source: Kernel | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Set variables there: all of them, or none; see :func:`.values.push`.
+
+        With ``source``, another kernel, the values are expressions that are evaluated there, and
+        what they give goes straight on.
+
+        Raises:
+            TransferError: with the name of the value and the reason.
+        """
+        from . import values as transfer
+
+        transfer.push(self, values, source, progress)
+
+    @overload
+    def pull(self, what: str, *, progress: Progress | None = None) -> Any: ...
+    @overload
+    def pull(self, what: Sequence[str], *, progress: Progress | None = None) -> list[Any]: ...
+    def pull(self, what: str | Sequence[str], *, progress: Progress | None = None) -> Any:
+        """Return what a variable or an expression is worth there; of several, a list.
+
+        Raises:
+            TransferError: with the name of the value and the reason.
+        """
+        from . import values as transfer
+
+        if isinstance(what, str):
+            return transfer.pull(self, [what], progress)[0]
+        return transfer.pull(self, list(what), progress)
+
+    def open_comm(self, comm_id: str, target: str, listener: Listener) -> Comm:
+        """Open a comm to a target there; what comes for it goes to ``listener`` alone."""
+        life = self._life
+        comm = Comm(comm_id, self._session, self._send_soon)
+
+        def add() -> None:
+            if life.link.state is LinkState.UP:
+                life.comms.add(comm_id, listener)
+            else:
+                listener.failed(life.unavailable())
+
+        self.reactor.post(add)
+        comm.open(target)
+        return comm
+
+    def forget_comm(self, comm: Comm) -> None:
+        """Listen to it no longer."""
+        with contextlib.suppress(Closed):
+            self.reactor.post(partial(self._life.comms.forget, comm.id))
+
+    def _send_soon(self, message: Message) -> None:
+        self.reactor.post(partial(self._life.send_if_up, "shell", message))
 
     def usage(self) -> Future[Usage]:
         """Ask what it uses of its machine, and return at once what that will be in.

@@ -39,6 +39,7 @@ from ..wire.transport import Channel, Transport
 from ..wire.zmq import ZmqTransport
 from .callbacks import Callbacks, Event
 from .cells import Cells
+from .comms import Comms
 from .execution import Execution
 from .interrupts import Interrupts
 from .link import Link, LinkState, Way
@@ -116,6 +117,7 @@ class Life:
         self.finding: Finding | None = None
         self.callbacks = Callbacks(name)
         self.cells = Cells()
+        self.comms = Comms()
         self.down = threading.Event()
         """It has no connection now."""
         self._name = name
@@ -349,6 +351,8 @@ class Life:
         self._listening.heard(self._reactor.now)
         if channel == "iopub" and message.type in ("status", "iopub_welcome"):
             self._note_status(message)
+        if self.comms.received(message):
+            return
         execution = self.cells.find(message.parent_id)
         if execution is None:
             if channel != "iopub":
@@ -588,7 +592,9 @@ class Life:
         self._interrupts.idle()
 
     def _fail_requests(self) -> None:
-        self.requests.fail(KernelDied(self._name, "closed its connection", may_have_run=True))
+        error = KernelDied(self._name, "closed its connection", may_have_run=True)
+        self.requests.fail(error)
+        self.comms.fail(error)
 
     def _note_status(self, message: Message) -> None:
         content = readable(message)

@@ -141,12 +141,14 @@ class KernelPool:
         insecure: bool = False,
         ask: Ask | None = None,
         step: Callable[[str], None] = lambda text: None,
+        trust: bool = False,
     ) -> Kernel:
         """Attach a kernel that runs already.
 
         ``what`` is the path of a connection file, the id in its name, or a fragment of that; or
         ``ssh://HOST/FRAGMENT``, see :meth:`tunnel`. A kernel that is attached already is returned
-        as it is.
+        as it is. ``trust`` lets it run code here, by the pickles of values that are pulled from
+        it.
 
         Raises:
             KernelNotFound, AmbiguousKernel, ConnectionFileError: no one file answers to that.
@@ -162,7 +164,7 @@ class KernelPool:
         wanted = os.fspath(what)
         if wanted.startswith(SSH):
             host, _, fragment = wanted.removeprefix(SSH).partition("/")
-            return self.tunnel(host, fragment, name, ask=ask, step=step)
+            return self.tunnel(host, fragment, name, ask=ask, step=step, trust=trust)
         info = find(wanted)
         own: ConnectionInfo | None = None
         with contextlib.suppress(ConnectionFileError):  # ours is not what was asked for
@@ -192,6 +194,7 @@ class KernelPool:
                 kernel.close()
             raise
         self._aliases[wanted] = kernel
+        kernel.trust = kernel.trust or trust
         self.last = kernel
         return kernel
 
@@ -205,6 +208,7 @@ class KernelPool:
         tcp: bool = False,
         ask: Ask | None = None,
         step: Callable[[str], None] = lambda text: None,
+        trust: bool = False,
     ) -> Kernel:
         """Attach a kernel of another machine over ssh; ``host`` is ``[USER@]HOST[:PORT]``.
 
@@ -212,7 +216,7 @@ class KernelPool:
         would take, among the files there. ``key`` is a private key's file. ``tcp`` makes the local
         ends TCP ports, which every user of this machine can connect to. What ssh asks is asked by
         ``ask``, on this thread; without it, ssh fails where it would ask. ``step`` is told what is
-        done now, on this thread too.
+        done now, on this thread too. ``trust`` is as in :meth:`attach`.
 
         Raises:
             SshError: the login failed or broke; with ssh's own last words.
@@ -231,6 +235,7 @@ class KernelPool:
                 if kernel.info.key == far.key:
                     if not kernel.alive:
                         kernel.connect()
+                    kernel.trust = kernel.trust or trust
                     self.last = kernel
                     return kernel
             self._free_name(name or far.name)  # so that a bad one costs no forwards
@@ -252,6 +257,7 @@ class KernelPool:
                 tunnel.leave(local)  # an interrupt may come before there is a kernel that would
                 raise
         self._aliases[f"{SSH}{host}/{what}"] = kernel
+        kernel.trust = trust
         self.last = kernel
         return kernel
 

@@ -250,7 +250,7 @@ def parse(parts: Sequence[bytes]) -> Message:
     return Message(header, parent, parts[:4], parts[4:])
 
 
-def receive(frames: Sequence[bytes], signer: Signer) -> Message:
+def receive(frames: Sequence[Part], signer: Signer) -> Message:
     """Verify and parse the frames of one multipart message, identities or topic included.
 
     Raises:
@@ -260,11 +260,13 @@ def receive(frames: Sequence[bytes], signer: Signer) -> Message:
         delimiter = frames.index(DELIMITER, 0, 8)  # behind a topic or a few identities
     except ValueError:
         raise MessageRejected("no delimiter") from None
-    signed = frames[delimiter + 1 :]
+    signed: list[Any] = list(frames[delimiter + 1 :])
     if len(frames) > FRAMES_LIMIT:
         raise MessageRejected(f"{len(frames)} frames, more than {FRAMES_LIMIT}")
     if len(signed) < 5:
         raise MessageRejected(f"{len(signed)} frames behind the delimiter where at least 5 belong")
+    if type(signed[4]) is not bytes:  # large, and on iopub where buffers stand elsewhere
+        signed[4] = bytes(signed[4])
     signer.verify(signed[0], signed[1:5])
     return parse(signed[1:])
 

@@ -27,15 +27,20 @@ def send_frames(sock: zmq.Socket[bytes], frames: Sequence[bytes | memoryview]) -
         sock.send(frame, flags, copy=len(frame) < ZERO_COPY)
 
 
-def receive_frames(sock: zmq.Socket[bytes]) -> list[bytes]:
-    """Receive one message without waiting.
+FIRST_BUFFER = 6
+"""Frames of a message before its first buffer, at least: delimiter, signature and four parts."""
+
+
+def receive_frames(sock: zmq.Socket[bytes]) -> list[bytes | memoryview]:
+    """Receive one message without waiting, large buffers without a copy.
 
     Raises:
         zmq.Again: there is none.
     """
-    frames = []
+    frames: list[bytes | memoryview] = []
     while True:
         frame = sock.recv(_DONT_WAIT, copy=False)
-        frames.append(frame.bytes)
+        large = len(frames) >= FIRST_BUFFER and len(frame) >= ZERO_COPY
+        frames.append(frame.buffer if large else frame.bytes)
         if not frame.more:
             return frames

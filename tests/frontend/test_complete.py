@@ -223,14 +223,14 @@ LINES = {
     "%connection_info ": ["k", "own"],
     "%connect_qtconsole o": ["own"],
     "%autoremote ": ["k", "own", "off"],
-    "%%remote --no": ["--no-raise-error"],
+    "%%remote --no": ["--no-raise-error", "--no-stream", "--noblock"],
     "%%remote --timeout ": [],
     "%%remote k ": [],
     "%kernel_start py": ["python3"],
     "%kernel_start --ke": ["--keep"],
     "%kernel_start --name ": [],
     "%connection_info --show": ["--show-key"],
-    "%kernels --": ["--all"],
+    "%kernels --": ["--all", "--watch"],
 }
 
 

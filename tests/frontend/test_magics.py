@@ -33,6 +33,8 @@ MAGICS = [
     "%kernel_interrupt",
     "%kernel_restart",
     "%kernel_shutdown",
+    "%kernel_push",
+    "%kernel_pull",
     "%connection_info",
     "%connect_qtconsole",
 ]

@@ -73,7 +73,7 @@ def busy(kernel: Kernel, code: str) -> None:
 
 def stop(kernel: Kernel) -> None:
     kernel.interrupt()
-    wait_until(lambda: kernel.code_running is None, what="nothing runs there")
+    wait_until(lambda: kernel.running is None, what="nothing runs there")
 
 
 def subshells(hand: HandKernel) -> list[str]:

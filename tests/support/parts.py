@@ -98,6 +98,9 @@ def encrypting() -> bool:
 PARTS: dict[str, tuple[Callable[[], bool], str]] = {
     "bash": (lambda: importable("bash_kernel"), "pip install bash_kernel"),
     "console": (lambda: importable("jupyter_console"), "pip install jupyter_console"),
+    "cloudpickle": (lambda: importable("cloudpickle"), "pip install cloudpickle"),
+    "pyarrow": (lambda: importable("pyarrow"), "pip install pyarrow"),
+    "torch": (lambda: importable("torch"), "pip install torch"),
     "curve": (encrypting, 'pip install "ipykernel>=7.3" "jupyter_client>=8.9"'),
     "floor": (
         lambda: floor_python() is not None,
