@@ -167,7 +167,7 @@ def test_nothing_is_shown_of_a_quiet_one_but_how_it_is_doing(desk: Desk) -> None
 @pytest.mark.parametrize(
     "options, said",
     [
-        (("--bg", "--timeout", "3"), "--timeout is for who waits"),
+        (("--bg", "--timeout", "3"), "--timeout is for a cell that is waited for"),
         (("--save", "a-b"), "--save wants a name for a variable, not 'a-b'"),
     ],
 )
