@@ -139,7 +139,8 @@ class Group:
         """Return ``function(item)`` of all items, in their order; each is computed by whichever
         kernel is free.
 
-        Function and items travel as `spread.JsonCarrier` says. What is printed is not shown. An
+        A function that is text goes as it is, with items and results as JSON; any other one goes
+        with them as variables do (:meth:`Kernel.push`). What is printed is not shown. An
         item whose kernel dies under it is not given to another, because it may have run; the other
         kernels do the rest.
 
@@ -149,7 +150,7 @@ class Group:
                 errors stand among the results.
             Abandoned: at the second Ctrl-C; the first one interrupts all.
         """
-        from .spread import JsonCarrier, spread
+        from .spread import JsonCarrier, ValueCarrier, spread
 
         return spread(
             self._kernels,
@@ -157,7 +158,7 @@ class Group:
             list(items),
             timeout=timeout,
             raise_error=raise_error,
-            carrier=JsonCarrier(),
+            carrier=JsonCarrier() if isinstance(function, str) else ValueCarrier(),
         )
 
     def interrupt(self) -> None:

@@ -6,10 +6,8 @@ not given to another; one that certainly was not sent is."""
 from __future__ import annotations
 
 import ast
-import inspect
 import json
 import queue
-import textwrap
 import threading
 import time
 from collections import deque
@@ -27,6 +25,9 @@ from ..errors import (
 from .ctrl_c import CtrlC
 from .kernel import Kernel
 
+FUNCTION, ITEM, RESULT = "__km_function", "__km_item", "__km_result"
+"""What they are called there meanwhile."""
+
 
 class Carrier(Protocol):
     """How a function, an item and what came of it travel. Called by one thread for each kernel."""
@@ -39,24 +40,22 @@ class Carrier(Protocol):
 
 
 class JsonCarrier:
-    """For kernels that run Python: the function as its source, items and results as JSON.
-
-    A function is text (an expression that is worth one there: ``"math.sqrt"``, ``"lambda x: x"``)
-    or one that was made by ``def`` and uses nothing but its arguments and what it imports.
-    """
+    """For kernels that run Python: the function as text, an expression that is worth one there
+    (``"math.sqrt"``, ``"lambda x: x"``); items and results as JSON. One round trip for each."""
 
     def bring(self, kernel: Kernel, function: object, timeout: float | None) -> None:
-        kernel.run(f"{_source(function)}\n", store_history=False, timeout=timeout)
+        kernel.run(f"{FUNCTION} = ({function})", store_history=False, timeout=timeout)
 
     def call(self, kernel: Kernel, item: object, timeout: float | None) -> Any:
         try:
             sent = json.dumps(item)
         except (TypeError, ValueError) as error:
-            raise KernelMagicsError(f"an item cannot be sent: {error}") from None
+            raise KernelMagicsError(
+                f"an item cannot be sent: {error}. Beside a function that is text items are JSON"
+            ) from None
         result = kernel.run(
-            f"__km_result = __import__('json').dumps(__km_function("
-            f"__import__('json').loads({sent!r})))",
-            user_expressions={"result": "__km_result"},
+            f"{RESULT} = __import__('json').dumps({FUNCTION}(__import__('json').loads({sent!r})))",
+            user_expressions={"result": RESULT},
             store_history=False,
             timeout=timeout,
         )
@@ -70,22 +69,18 @@ class JsonCarrier:
             ) from None
 
 
-def _source(function: object) -> str:
-    if isinstance(function, str):
-        return f"__km_function = ({function})"
-    name = getattr(function, "__name__", "")
-    if not inspect.isfunction(function) or name == "<lambda>":
-        raise KernelMagicsError(
-            f"{function!r} has no source that could be sent; give a function made by `def`, or its "
-            'source as text ("lambda x: x + 1")'
-        )
-    try:
-        source = textwrap.dedent(inspect.getsource(function))
-    except OSError:
-        raise KernelMagicsError(
-            f"the source of {name} is not known here; give it as text"
-        ) from None
-    return f"{source}\n__km_function = {name}"
+class ValueCarrier:
+    """For kernels that run Python: function, items and results as variables travel (`values`), so
+    that functions of this session go as they are, with what they have closed over."""
+
+    def bring(self, kernel: Kernel, function: object, timeout: float | None) -> None:
+        kernel.push({FUNCTION: function})
+
+    def call(self, kernel: Kernel, item: object, timeout: float | None) -> Any:
+        kernel.push({ITEM: item})
+        code = f"{RESULT} = {FUNCTION}({ITEM})"
+        kernel.run(code, store_history=False, timeout=timeout)
+        return kernel.pull(RESULT)
 
 
 class _Work:
@@ -126,8 +121,6 @@ def spread(
     carrier: Carrier,
 ) -> list[Any]:
     """Return what the function made of each item, in their order; see :meth:`Group.map`."""
-    if isinstance(carrier, JsonCarrier):
-        _source(function)  # what cannot be sent is said once and here
     work = _Work(items)
     deadline = None if timeout is None else time.monotonic() + timeout
     over: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()

@@ -22,7 +22,7 @@ from kernel_magics.errors import (
 )
 from kernel_magics.kernels.group import Group
 from kernel_magics.kernels.pool import KernelPool
-from tests.support import steps
+from tests.support import parts, steps
 from tests.support.fake import FakeKernel
 from tests.support.kernels import HandKernel
 from tests.support.sandbox import Sandbox
@@ -190,19 +190,27 @@ def test_a_kernel_of_another_kind_takes_part(
 # Many items.
 
 
-def double(item: int) -> int:
-    return 2 * item
-
-
 def test_results_are_in_the_order_of_the_items(held: KernelPool) -> None:
     group = held.select("all")
-    assert group.map(double, range(20)) == [2 * i for i in range(20)]
+    assert group.map("lambda item: 2 * item", range(20)) == [2 * i for i in range(20)]
     assert group.map("lambda pair: {'sum': sum(pair)}", [[1, 2], [3, 4]]) == [
         {"sum": 3},
         {"sum": 7},
     ]
     assert group.map("str.upper", ["ü", "a'b\"\n"]) == ["Ü", "A'B\"\n"]
     assert group.map("str", []) == []
+
+
+def test_functions_of_this_session_and_what_json_has_not_travel_as_they_are(
+    held: KernelPool,
+) -> None:
+    parts.require("cloudpickle")
+    factor = 2 + 1j
+    group = held.select("all")
+    assert group.map(lambda item: factor * item, range(6)) == [factor * i for i in range(6)]
+    assert group.map(len, [b"abc", {1, 2}]) == [3, 2]
+    with pytest.raises(ItemErrors, match="1 of 3 items failed"):
+        group.map(lambda item: 1 / item, range(3))
 
 
 def test_who_is_free_takes_the_next_item(held: KernelPool) -> None:
@@ -225,8 +233,7 @@ def test_items_that_fail_stand_among_the_results(held: KernelPool) -> None:
 @pytest.mark.parametrize(
     "function, said",
     [
-        (lambda item: item, "has no source that could be sent"),
-        (len, "has no source that could be sent"),
+        (threading.Lock().acquire, "cannot pickle"),
         ("no such thing", "SyntaxError"),
         ("no_such_name", "NameError"),
     ],
