@@ -51,8 +51,9 @@ class Cells:
 
     @property
     def in_line(self) -> list[Execution]:
-        """Those that others wait behind, or that wait: all but the cells in subshells."""
-        return [each for each in self._unfinished.values() if not each.beside]
+        """Those that others wait behind, or that wait: not the cells in subshells, and not those
+        that their users gave up."""
+        return [each for each in self._unfinished.values() if not (each.beside or each.given_up)]
 
     def place(self, execution: Execution) -> int:
         """Return how many come before that one, which waits for its turn."""

@@ -234,6 +234,8 @@ class Execution:
         self._started = time.monotonic()
         self._sent_at: float | None = None
         self._queue_told = False
+        self.given_up = False
+        """Who waited for it does not any more, though it is not over."""
         self.begun_at: float | None = None
         """When the kernel was heard to begin, as `time.monotonic`; None before."""
         self.ended_at: float | None = None
@@ -384,8 +386,10 @@ class Execution:
             self._answer(event, ask, ctrl_c)
 
     def leave(self) -> None:
-        """Nobody waits for it any more: prompts from now on get an end of file."""
+        """Nobody waits for it any more: prompts from now on get an end of file, and other cells
+        need not wait for it either."""
         self._attended = False
+        self.given_up = not self.done
 
     # Called on the reactor's thread.
 

@@ -292,6 +292,11 @@ class Life:
                 execution.queued(self.cells.place(execution))
             self._tick_later()
 
+    def _settled(self, check: Check, execution: Execution) -> None:
+        execution.settled(check)
+        if execution.done:
+            self._over(execution)
+
     def _doubt_identity(self, execution: Execution) -> None:
         """It said that the cell is over, and does not answer on shell."""
         if not execution.done and self.link.state is LinkState.UP:
@@ -304,7 +309,7 @@ class Life:
             self.subshells.give_back(execution.subshell)
         if self.cells.running is None:
             self._interrupts.idle()
-        if execution.failed:
+        if execution.failed and not execution.given_up:
             self._abort_queue()
         self._go_on()
 
@@ -339,7 +344,7 @@ class Life:
             self.requests.ask(
                 "shell",
                 "kernel_info_request",
-                lambda _: execution.settled(check),
+                lambda _: self._settled(check, execution),
                 subshell=execution.subshell,
             )
             self._reactor.call_later(DEAF_AFTER, partial(self._doubt_identity, execution))
@@ -601,7 +606,7 @@ class Life:
         if message.type == "iopub_welcome":
             fence = self._fences.pop(str(content.get("subscription", "")), None)
             if fence is not None:
-                fence.settled(Check.FENCE)
+                self._settled(Check.FENCE, fence)
         elif message.parent_type == "execute_request" and not message.parent_subshell:
             # Only cells count: a kernel also says busy and idle around our own small questions.
             # And only those of its main thread, beside which the others run.

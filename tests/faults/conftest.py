@@ -1,5 +1,6 @@
 """The two hosts that all rows share, and what each file's rows are played with."""
 
+import uuid
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -49,7 +50,9 @@ def lanes(request: pytest.FixtureRequest, run_folder: Path) -> Lanes:
     callspecs = [getattr(item, "callspec", None) for item in request.session.items]
     params = [callspec.params for callspec in callspecs if callspec is not None]
     rows = [(each["row"], each["kind"]) for each in params if isinstance(each.get("row"), Fault)]
-    lanes = Lanes([job for job in rows if job[0].slow], run_folder / "lanes")
+    lanes = Lanes(
+        [job for job in rows if job[0].slow], run_folder / f"lanes-{uuid.uuid4().hex[:6]}"
+    )
     lanes.play()
     return lanes
 

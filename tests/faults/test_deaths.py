@@ -111,6 +111,7 @@ def sys_exit(scene: Scene) -> Seen:
 @ROWS.fault(
     "`exit()` in a cell: the kernel ends afterwards",
     shows=("before",),
+    notice="was asked to exit; this session is still here",
     ends=True,
     slow=True,
     remark="the next cell there ends with `KernelDied`, and did not run",

@@ -251,7 +251,7 @@ def test_an_ambiguous_fragment_is_a_usage_error_that_lists_the_matches(desk: Des
 @pytest.mark.parametrize(
     "cell, complaint",
     [
-        ("%remote", "required: kernel"),
+        ("%remote", "which kernel? None was named before"),
         ("%%remote --timeout\n1", "--timeout"),
         ("%%remote --timeout soon k\n1", "soon"),
         ("%%remote --no-such k\n1", "--no-such"),

@@ -121,7 +121,7 @@ def test_this_session_is_no_kernel_and_says_so(terminal: TerminalHost) -> None:
 def test_the_table_is_text(terminal: TerminalHost) -> None:
     caption, head, row = terminal.run("%kernels").split("\n")
     assert caption.startswith("1 attached kernel at ")
-    assert head.split() == ["state", "name", "language", "where", "pid", "runs"]
+    assert head.split() == ["state", "name", "language", "where", "pid", "runs", "cpu", "memory"]
     assert row.split()[1:4] == ["idle", "k", "python"]
 
 
