@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import lru_cache, wraps
-from typing import Any
+from functools import cache, lru_cache, partial, wraps
+from typing import Any, cast
 
 from IPython.core.error import UsageError
-from IPython.core.magic_arguments import argument
+from IPython.core.magic_arguments import argument, construct_parser
 from IPython.utils.process import arg_split  # type: ignore[attr-defined]
 
 from ..errors import BadName, ConnectionFileError, KernelNotFound, NoSuchJob, NotOwned
@@ -31,6 +31,42 @@ TAKE_VALUES = (
 GROUPINGS = ("kernel", "order", "type", "first", "merge")
 
 
+def magic_arguments(name: str | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """As IPython's; but parser and help are made when somebody wants them. Making those of all our
+    magics took half of `%load_ext`."""
+
+    def decorate(magic: Any) -> Callable[..., Any]:
+        if name is not None:
+            magic.argcmd_name = name
+        magic.getdoc = partial(_help, magic)  # what `?` asks first
+        return cast(Callable[..., Any], magic)
+
+    return decorate
+
+
+def parser_of(magic: Any) -> Any:
+    """Return the `argparse` parser of a magic."""
+    return _parser(getattr(magic, "__func__", magic))
+
+
+@cache
+def _parser(magic: Any) -> Any:
+    if not hasattr(magic, "decorators"):
+        magic.decorators = []  # it has no arguments
+    return construct_parser(magic)
+
+
+def _help(magic: Any) -> str:
+    _parser(magic)  # this writes the help as well
+    return str(magic.__doc__)
+
+
+def is_ours(magic: object) -> bool:
+    """Whether this package has defined a registered magic."""
+    owner = getattr(magic, "__self__", None)
+    return type(owner).__module__.startswith(f"{__package__}.")
+
+
 def parse(magic: Callable[..., Any], line: str) -> Any:
     """Parse a magic's line.
 
@@ -38,7 +74,7 @@ def parse(magic: Callable[..., Any], line: str) -> Any:
         UsageError: with one line that says what is wrong with it, an open quote included.
     """
     try:
-        return _parse(magic.parser, line)  # type: ignore[attr-defined]
+        return _parse(parser_of(magic), line)
     except ValueError as error:
         raise UsageError(f"{error} in {line!r}") from None
 

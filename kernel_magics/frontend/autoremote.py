@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
-from IPython.core.magic_arguments import argument, magic_arguments
+from IPython.core.magic_arguments import argument
 from IPython.display import display
 
 from ..errors import KernelGone, KernelNotFound
-from .arguments import parse, usage
+from .arguments import magic_arguments, parse, usage
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell

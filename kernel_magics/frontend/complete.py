@@ -1,191 +1,35 @@
-"""Completion and help for what belongs to another kernel, and for the lines of our own magics.
-
-Whoever presses Tab gets what that kernel's own front end would show, or nothing: never a name of
-this kernel instead, never an exception, and never later than the kernel's deadline allows."""
+"""Completion and help, put over the shell's own: who presses Tab asks the `assistant` first."""
 
 from __future__ import annotations
 
-import fnmatch
-import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
-from IPython.core.completer import Completion as Shown
-
-from ..errors import KernelMagicsError
-from ..protocol.answers import TYPED_MATCHES, Completeness, Completion, Inspection
-from .arguments import words
-from .typed import MagicLine, MagicName, Reader, RemoteCode
-
 if TYPE_CHECKING:
+    from IPython.core.completer import Completion as Shown
     from IPython.core.interactiveshell import InteractiveShell
 
-    from ..kernels.kernel import Kernel
-    from ..kernels.pool import KernelPool
+    from ..protocol.answers import Completion
+    from .assistant import Assistant
 
-log = logging.getLogger("kernel_magics")
+Ask = Callable[[], "Assistant"]
+"""Gives the assistant; it is made, and what it needs is loaded, with the first Tab."""
 
-NAMES_A_KERNEL = frozenset({"kernel", "kernels", "target", "targets"})
-"""What arguments of our magics are called that stand for an attached kernel, or several."""
-
-ELSEWHERE = frozenset({"python", "cwd", "sshkey"})
-"""What arguments are called that are paths, which IPython completes."""
+TYPED_MATCHES = "_jupyter_types_experimental"
 
 
-class Assistant:
-    """Answers for one shell; each answer is None where only IPython knows."""
-
-    def __init__(self, pool: KernelPool, reader: Reader) -> None:
-        self._pool = pool
-        self._reader = reader
-
-    def complete(self, cell: str, cursor: int) -> Completion | None:
-        """Return what may stand at the cursor."""
-        nothing = Completion([], cursor, cursor)
-        try:
-            match self._reader.read(cell, cursor):
-                case RemoteCode(target, code, start):
-                    kernel = self._kernel(target)
-                    found = kernel and kernel.complete(code, cursor - start)
-                    return found.moved(start) if found else nothing
-                case MagicLine(magic, before):
-                    return self._complete_line(magic, before, cursor)
-        except Exception as error:
-            _note(error)
-            return nothing
-        return None
-
-    def inspect(self, cell: str, cursor: int, detail_level: int) -> Inspection | str | None:
-        """Return what is known of the name at the cursor; a text is one to inspect here instead."""
-        try:
-            match self._reader.read(cell, cursor):
-                case RemoteCode(target, code, start):
-                    kernel = self._kernel(target)
-                    found = kernel and kernel.inspect(code, cursor - start, detail_level)
-                    return found or Inspection(False)
-                case MagicName(text):
-                    return text
-                case MagicLine():
-                    # What stands there is a kernel's name or an option, not a variable of ours.
-                    return Inspection(False)
-        except Exception as error:
-            _note(error)
-            return Inspection(False)
-        return None
-
-    def is_complete(self, cell: str) -> Completeness | None:
-        """Return whether a cell that goes elsewhere because all do can be run as it is."""
-        if not self._reader.is_moved(cell):
-            return None
-        try:
-            kernel = self._kernel(self._reader.target)
-            if kernel is None or kernel.language == "python":
-                return None  # IPython judges that here, and at once
-            return kernel.is_complete(cell) or Completeness("unknown")
-        except Exception as error:
-            _note(error)
-            return None
-
-    def _kernel(self, target: str | None) -> Kernel | None:
-        """Return the attached kernel that answers for a target; the first of several."""
-        if target is None:
-            return None
-        if not target:
-            return self._pool.last
-        first = target.split(",")[0]
-        if (known := self._pool.known(first)) is not None:
-            return known
-        pattern = "*" if first == "all" else first
-        return next((each for each in self._pool if fnmatch.fnmatchcase(each.name, pattern)), None)
-
-    # The lines of our magics.
-
-    def _complete_line(self, magic: Any, before: str, cursor: int) -> Completion | None:
-        ended = not before or before[-1].isspace()
-        try:
-            typed = words(before)
-        except ValueError:  # an open quote: a path, most likely
-            return None
-        current = "" if ended else typed.pop()
-        argument = _argument(magic, typed, current)
-        if argument in ELSEWHERE or current.startswith(("~", "/", ".")):
-            return None
-        choices, word = self._choices(argument, magic), current
-        if argument in NAMES_A_KERNEL:
-            word = current.rpartition(",")[2]
-        matches = [one for one in choices if one.startswith(word)]
-        start = cursor - len(word)
-        kind = "option" if argument == "-" else "kernel"
-        typed_matches = [
-            {"start": start, "end": cursor, "text": one, "type": kind, "signature": ""}
-            for one in matches
-        ]
-        return Completion(matches, start, cursor, {TYPED_MATCHES: typed_matches})
-
-    def _choices(self, argument: str, magic: Any) -> Iterable[str]:
-        if argument == "-":
-            return sorted(
-                one for one in magic.parser._option_string_actions if one.startswith("--")
-            )
-        if argument in NAMES_A_KERNEL:
-            more = ["off"] if magic.__name__ == "autoremote" else []
-            return [*self._pool.names, *more]
-        if argument == "spec":
-            from ..connect.launch import kernelspecs
-
-            return kernelspecs()
-        if argument == "what":
-            from ..connect.find import fragments
-
-            return fragments()
-        return []
-
-
-def _argument(magic: Any, typed: list[str], current: str) -> str:
-    """Return what the argument at the cursor is called; ``-`` for an option itself, empty when none
-    belongs there."""
-    if current.startswith("-"):
-        return "-"
-    parser = magic.parser
-    places = 0
-    takes_next: Any = None
-    for word in typed:
-        if takes_next is not None:
-            takes_next = None
-        elif word.startswith("-"):
-            option = parser._option_string_actions.get(word)
-            takes_next = option if option is not None and option.nargs != 0 else None
-        else:
-            places += 1
-    if takes_next is not None:
-        return str(takes_next.dest)
-    positional = parser._get_positional_actions()
-    if places < len(positional):
-        return str(positional[places].dest)
-    return ""
-
-
-def _note(error: Exception) -> None:
-    """For whoever looks for it; at a prompt nobody does."""
-    lies = isinstance(error, KernelMagicsError)
-    log.debug("no completion or help: %s", error, exc_info=not lies)
-
-
-# Putting it into a shell.
-
-
-def install(shell: InteractiveShell, assistant: Assistant) -> Callable[[], None]:
+def install(shell: InteractiveShell, ask: Ask) -> Callable[[], None]:
     """Let the shell ask the assistant first; return what puts back what was there."""
     judge: Any = shell.input_transformer_manager
-    undo = [replace(judge, "check_complete", _judging(assistant, judge.check_complete))]
+    undo = [replace(judge, "check_complete", _judging(ask, judge.check_complete))]
     kernel: Any = getattr(shell, "kernel", None)
     if kernel is None:
         completer: Any = shell.Completer
-        completions = _completing_in_terminal(assistant, completer.completions)
+        completions = _completing_in_terminal(ask, completer.completions)
         undo.append(replace(completer, "completions", completions))
     else:
-        undo.append(replace(kernel, "do_complete", _completing(assistant, kernel.do_complete)))
-        undo.append(replace(kernel, "do_inspect", _inspecting(assistant, kernel.do_inspect)))
+        undo.append(replace(kernel, "do_complete", _completing(ask, kernel.do_complete)))
+        undo.append(replace(kernel, "do_inspect", _inspecting(ask, kernel.do_inspect)))
 
     def restore() -> None:
         for step in undo:
@@ -214,11 +58,11 @@ def replace(owner: Any, name: str, function: Callable[..., Any]) -> Callable[[],
     return restore
 
 
-def _completing(assistant: Assistant, local: Callable[..., Any]) -> Callable[..., Any]:
+def _completing(ask: Ask, local: Callable[..., Any]) -> Callable[..., Any]:
     def do_complete(code: str, cursor_pos: int | None) -> Any:
         """Answer a front end's ``complete_request``."""
         cursor = len(code) if cursor_pos is None else cursor_pos
-        found = assistant.complete(code, cursor)
+        found = ask().complete(code, cursor)
         if found is None:
             return local(code, cursor_pos)
         return {
@@ -232,12 +76,12 @@ def _completing(assistant: Assistant, local: Callable[..., Any]) -> Callable[...
     return do_complete
 
 
-def _inspecting(assistant: Assistant, local: Callable[..., Any]) -> Callable[..., Any]:
+def _inspecting(ask: Ask, local: Callable[..., Any]) -> Callable[..., Any]:
     def do_inspect(
         code: str, cursor_pos: int, detail_level: int = 0, *more: Any, **named: Any
     ) -> Any:
         """Answer a front end's ``inspect_request``."""
-        found = assistant.inspect(code, cursor_pos, detail_level)
+        found = ask().inspect(code, cursor_pos, detail_level)
         if found is None:
             return local(code, cursor_pos, detail_level, *more, **named)
         if isinstance(found, str):
@@ -252,10 +96,10 @@ def _inspecting(assistant: Assistant, local: Callable[..., Any]) -> Callable[...
     return do_inspect
 
 
-def _judging(assistant: Assistant, local: Callable[..., Any]) -> Callable[..., Any]:
+def _judging(ask: Ask, local: Callable[..., Any]) -> Callable[..., Any]:
     def check_complete(cell: str) -> Any:
         """Return status and indentation, as IPython's own."""
-        found = assistant.is_complete(cell)
+        found = ask().is_complete(cell)
         if found is None:
             return local(cell)
         return found.status, len(found.indent) if found.status == "incomplete" else None
@@ -263,15 +107,15 @@ def _judging(assistant: Assistant, local: Callable[..., Any]) -> Callable[..., A
     return check_complete
 
 
-def _completing_in_terminal(
-    assistant: Assistant, local: Callable[..., Any]
-) -> Callable[..., Iterator[Shown]]:
+def _completing_in_terminal(ask: Ask, local: Callable[..., Any]) -> Callable[..., Iterator[Shown]]:
     def completions(text: str, offset: int) -> Iterator[Shown]:
         """Yield what the terminal's menu shows."""
-        found = assistant.complete(text, offset)
+        found = ask().complete(text, offset)
         if found is None:
             yield from local(text, offset)
             return
+        from IPython.core.completer import Completion as Shown
+
         for one in found.metadata.get(TYPED_MATCHES) or _untyped(found):
             # A line break would be typed, and an escape sequence obeyed.
             if one["text"].isprintable():

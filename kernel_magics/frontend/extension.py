@@ -12,8 +12,9 @@ from IPython.core.magic import Magics
 
 from ..api import pool
 from ..errors import ConnectionFileError, ConnectionFileNotFound, RemoteError, RemoteErrors
+from .arguments import is_ours
 from .autoremote import StickyMagics, mark_prompt
-from .complete import Assistant, install
+from .complete import install
 from .jobs import JobMagics
 from .magics import KernelMagics
 from .output import local_iopub
@@ -21,7 +22,6 @@ from .remote import RemoteMagics
 from .session import LocalSession
 from .sticky import RemoteAssign, Sticky
 from .terminal import safe
-from .typed import Reader, is_ours
 from .variables import VariableMagics
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from IPython.core.magic import Magics
 
     from ..connect.info import ConnectionInfo
+    from .assistant import Assistant
 
 _ATTRIBUTE = "_kernel_magics"
 """Where a shell keeps what has to be undone; also what tells that the extension is loaded."""
@@ -70,7 +71,7 @@ def load(shell: InteractiveShell) -> None:
         _silence_shown_errors(shell),
         _transform(shell, sticky),
         mark_prompt(shell, sticky),
-        install(shell, Assistant(pool, Reader(registered, sticky))),
+        install(shell, cache(lambda: _assistant(registered, sticky))),
     ]
     if iopub is not None:
         undo.append(iopub.lift_limit())
@@ -117,6 +118,13 @@ def own_connection(shell: InteractiveShell) -> ConnectionInfo | None:
         return ConnectionInfo.from_file(get_connection_file(app))
     except ConnectionFileNotFound as error:
         raise ConnectionFileError(error.wanted, "is gone") from None
+
+
+def _assistant(registered: dict[str, dict[str, Any]], sticky: Sticky) -> Assistant:
+    from .assistant import Assistant
+    from .typed import Reader
+
+    return Assistant(pool, Reader(registered, sticky))
 
 
 def _transform(shell: InteractiveShell, sticky: Sticky) -> Callable[[], None]:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_magic, magics_class
-from IPython.core.magic_arguments import argument, magic_arguments
+from IPython.core.magic_arguments import argument
 from IPython.display import display
 
-from .arguments import parse, usage
+from .arguments import magic_arguments, parse, usage
 
 if TYPE_CHECKING:
     from ..kernels.jobs import Job

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_magic, magics_class
-from IPython.core.magic_arguments import argument, magic_arguments
+from IPython.core.magic_arguments import argument
 from IPython.display import display
 from traitlets import Integer
 
-from .arguments import assignment, parse, split_kernel, usage
+from .arguments import assignment, magic_arguments, parse, split_kernel, usage
 from .progress import Progress
 from .terminal import one_line
 

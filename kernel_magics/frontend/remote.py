@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
-from IPython.core.magic_arguments import argument, magic_arguments
+from IPython.core.magic_arguments import argument
 
 from ..errors import RemoteError
-from .arguments import fan_out_options, parse, split_code, usage
+from .arguments import fan_out_options, magic_arguments, parse, split_code, usage
 from .output import choose
 from .payloads import present
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from IPython.core.error import UsageError
 
-from .arguments import parse, split_code
+from .arguments import is_ours, parse, split_code
 from .sticky import Sticky
 
 _CELL_MAGIC = re.compile(r"[^\S\n]*%%(\w+)[^\S\n]*([^\n]*)\n?")
@@ -130,9 +130,3 @@ class Reader:
             return None
         targets: str | None = getattr(args, "targets", None) or getattr(args, "kernels", None)
         return (targets or "").partition(",")[0]
-
-
-def is_ours(magic: object) -> bool:
-    """Whether this package has defined a registered magic."""
-    owner = getattr(magic, "__self__", None)
-    return type(owner).__module__.startswith(f"{__package__}.")

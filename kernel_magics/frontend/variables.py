@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
-from IPython.core.magic_arguments import argument, magic_arguments
+from IPython.core.magic_arguments import argument
 from IPython.display import display
 
 from ..errors import TransferError
-from .arguments import parse, usage
+from .arguments import magic_arguments, parse, usage
 from .terminal import safe
 
 if TYPE_CHECKING:
