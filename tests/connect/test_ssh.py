@@ -23,6 +23,7 @@ from kernel_magics.connect.ssh import Destination, Login
 from kernel_magics.errors import LoginRefused, SshError
 from tests.support import logins, parts
 from tests.support.logins import KINDS, PASSWORD, Asking, Kind
+from tests.support.processes import ssh_below
 from tests.support.sandbox import Sandbox
 from tests.support.sshd import HOST, SshServer, make_it_ask, ssh_server
 from tests.support.waiting import PATIENCE, wait_until
@@ -441,7 +442,7 @@ def locals_of_ours(error: BaseException) -> str:
 
 
 def ssh_processes() -> list[psutil.Process]:
-    return [each for each in psutil.Process().children(recursive=True) if each.name() == "ssh"]
+    return list(ssh_below())
 
 
 @pytest.mark.parametrize("kind", KINDS)

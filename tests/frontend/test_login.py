@@ -17,6 +17,7 @@ from tests.support import logins
 from tests.support.hosts import CellRun, KernelHost, TerminalHost, run_notebook
 from tests.support.kernels import HandKernel
 from tests.support.logins import KINDS, SECRETS, Asked, Asking, Kind
+from tests.support.processes import ssh_below
 from tests.support.sandbox import Sandbox
 from tests.support.sshd import HOST
 from tests.support.terminal_host import Mode
@@ -47,7 +48,7 @@ def reach(
 
 
 def ssh_of(pid: int) -> list[psutil.Process]:
-    return [each for each in psutil.Process(pid).children(recursive=True) if each.name() == "ssh"]
+    return list(ssh_below(pid))
 
 
 def left_in(sandbox: Sandbox) -> list[str]:

@@ -15,6 +15,7 @@ from tests.frontend import LOAD, error_lines, remotely, transcript
 from tests.support import parts
 from tests.support.hosts import KernelHost, TerminalHost
 from tests.support.kernels import HandKernel
+from tests.support.processes import ssh_below
 from tests.support.sandbox import Sandbox
 from tests.support.sshd import HOST, SshServer, make_it_ask, ssh_server
 from tests.support.waiting import wait_until
@@ -44,7 +45,7 @@ def host(server: SshServer, kernel_host: Callable[..., KernelHost]) -> KernelHos
 
 
 def ssh_of(pid: int) -> list[psutil.Process]:
-    return [each for each in psutil.Process(pid).children(recursive=True) if each.name() == "ssh"]
+    return list(ssh_below(pid))
 
 
 def left_in(sandbox: Sandbox) -> list[str]:

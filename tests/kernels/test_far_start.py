@@ -33,6 +33,7 @@ from kernel_magics.kernels.pool import KernelPool
 from kernel_magics.protocol.message import Message
 from tests.support import parts
 from tests.support.connection import read_info
+from tests.support.processes import ssh_below
 from tests.support.sandbox import MARK, Sandbox
 from tests.support.sshd import HOST, SshServer, ssh_server
 from tests.support.waiting import wait_until
@@ -122,8 +123,7 @@ def our_end(kernel: Kernel) -> Path:
 
 def logins() -> list[psutil.Process]:
     """The ssh processes of ours that hold a login, and not just a kernel of it."""
-    ours = [each for each in psutil.Process().children() if each.name() == "ssh"]
-    return [each for each in ours if "-M" in each.cmdline()]
+    return [each for each, words in ssh_below().items() if "-M" in words]
 
 
 def start(pool: KernelPool, **options: object) -> Kernel:
@@ -487,8 +487,8 @@ def kill_ssh(pool: KernelPool, server: SshServer) -> None:
 
 
 def kill_session(pool: KernelPool, server: SshServer) -> None:
-    for each in psutil.Process().children():
-        if each.name() == "ssh" and "-M" not in each.cmdline():
+    for each, words in ssh_below().items():
+        if "-M" not in words:
             each.kill()
 
 

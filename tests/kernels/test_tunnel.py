@@ -39,6 +39,7 @@ from kernel_magics.protocol.message import Message
 from tests.support import parts
 from tests.support.connection import read_info, write_info
 from tests.support.kernels import HandKernel, Kind
+from tests.support.processes import ssh_below
 from tests.support.sandbox import CHECKOUT, Sandbox
 from tests.support.sshd import HOST, Network, SshServer, network, ssh_server
 from tests.support.waiting import PATIENCE, wait_until
@@ -82,7 +83,7 @@ Far = Callable[..., str]
 
 def logins() -> list[psutil.Process]:
     """The ssh processes of ours."""
-    return [each for each in psutil.Process().children() if each.name() == "ssh"]
+    return list(ssh_below())
 
 
 def tunnel_of(kernel: Kernel) -> Tunnel:

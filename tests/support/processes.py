@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import psutil
+
 from tests.support.waiting import PATIENCE
 
 WATCH = """
@@ -155,3 +157,14 @@ class Process:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def ssh_below(pid: int | None = None) -> dict[psutil.Process, list[str]]:
+    """The ssh processes that a process (by default this one) has started, directly or not, with
+    their command lines. One that ends meanwhile is none."""
+    found = {}
+    for process in psutil.Process(pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if process.name() == "ssh":
+                found[process] = process.cmdline()
+    return found
