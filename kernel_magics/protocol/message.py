@@ -265,8 +265,9 @@ def receive(frames: Sequence[Part], signer: Signer) -> Message:
         raise MessageRejected(f"{len(frames)} frames, more than {FRAMES_LIMIT}")
     if len(signed) < 5:
         raise MessageRejected(f"{len(signed)} frames behind the delimiter where at least 5 belong")
-    if type(signed[4]) is not bytes:  # large, and on iopub where buffers stand elsewhere
-        signed[4] = bytes(signed[4])
+    for index in range(5):
+        if type(signed[index]) is not bytes:  # large, and behind a topic, where buffers stand else
+            signed[index] = bytes(signed[index])
     signer.verify(signed[0], signed[1:5])
     return parse(signed[1:])
 

@@ -452,6 +452,14 @@ def test_identities_in_front_are_passed_over(identities: int) -> None:
     assert receive([b"identity"] * identities + GOOD, Signer(KEY)).content == {"text": "good"}
 
 
+def test_frames_that_were_received_as_views_are_read_like_bytes() -> None:
+    frames = signed(packed())
+    before = [b"an identity"] * 7
+    message = receive([*before, *map(memoryview, frames)], Signer(KEY))  # type: ignore[list-item]
+    assert message.parts == tuple(frames[2:6])
+    assert all(type(part) is bytes for part in message.parts)
+
+
 def test_a_message_of_as_many_frames_as_allowed_is_read() -> None:
     buffers = [b""] * (FRAMES_LIMIT - len(GOOD))
     assert len(receive(GOOD + buffers, Signer(KEY)).buffers) == len(buffers)

@@ -98,6 +98,12 @@ def test_parts_of_the_wrong_type_become_empty_ones(kind: str) -> None:
     nbformat.validate(nbformat.from_dict(kept), ref="output", version=4)
 
 
+def test_what_is_no_output_leaves_no_trace() -> None:
+    outputs = Outputs()
+    outputs.add(message("comm_open", comm_id="1", target_name="t", data={}))
+    assert outputs.as_list() == []
+
+
 def test_what_cannot_be_read_is_an_error() -> None:
     broken = parse([b'{"msg_id": "1", "msg_type": "stream"}', b"{}", b"{}", b"[1]"])
     with pytest.raises(ProtocolError):
