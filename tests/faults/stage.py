@@ -315,7 +315,7 @@ class Lanes:
     def __init__(self, jobs: Sequence[tuple[Fault, Kind]], folder: Path) -> None:
         self._jobs = jobs
         self._folder = folder
-        self._errors: dict[tuple[str, Kind], BaseException] = {}
+        self._outcomes: dict[tuple[str, Kind], BaseException | None] = {}
 
     def play(self) -> None:
         """Play them all; :meth:`outcome` tells how each went."""
@@ -336,11 +336,15 @@ class Lanes:
         for lane in done:
             lane.result()
 
-    def outcome(self, row: Fault, kind: Kind) -> None:
-        """Raise what went wrong with a row."""
-        error = self._errors.get((row.name, kind))
+    def outcome(self, row: Fault, kind: Kind) -> bool:
+        """Raise what went wrong with a row; False when that was told already: it is to be played
+        again."""
+        if (row.name, kind) not in self._outcomes:
+            return False
+        error = self._outcomes.pop((row.name, kind))
         if error is not None:
             raise error
+        return True
 
     def _lane(
         self,
@@ -362,7 +366,9 @@ class Lanes:
                     play(row, shared.face, sandbox)
                     nothing_left_in(sandbox)
                 except BaseException as error:
-                    self._errors[row.name, kind] = error
+                    self._outcomes[row.name, kind] = error
+                else:
+                    self._outcomes[row.name, kind] = None
         nothing_left_in(home)
 
 

@@ -743,6 +743,7 @@ def test_arrays_for_a_kernel_without_numpy_are_refused_and_say_why(
     pool: KernelPool, hand_kernel: StartHand
 ) -> None:
     kernel = pool.attach(hand_kernel("floor").connection_file, "floor")
+    kernel.run("import sys; sys.modules['numpy'] = None  # as where it is not installed")
 
     kernel.push({"v": bytes(20_000_000)})
     with pytest.raises(TransferError, match="needs the module numpy"):

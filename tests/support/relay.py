@@ -15,6 +15,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -126,7 +127,8 @@ class Relay:
             return
         self._closed = True
         self._work.put(None)
-        self._wake.send(b"!")
+        with suppress(BrokenPipeError):  # the thread has failed, with what is raised below
+            self._wake.send(b"!")
         self._thread.join(PATIENCE)
         self._wake.close()
         self.connection_file.unlink(missing_ok=True)
@@ -216,7 +218,10 @@ class Relay:
     def _accept(self, channel: str, listener: socket.socket) -> None:
         if self._listeners.get(channel) is not listener:
             return  # closed in this turn
-        client, _ = listener.accept()
+        try:
+            client, _ = listener.accept()
+        except ConnectionAbortedError:
+            return  # it went before it was welcomed
         kernel = socket.socket()
         try:
             kernel.connect((self._kernel["ip"], self._kernel[f"{channel}_port"]))

@@ -79,7 +79,7 @@ def keep_freed_memory() -> None:
 
 def can_sum() -> bool:
     """Whether numpy is loaded here."""
-    return "numpy" in sys.modules
+    return sys.modules.get("numpy") is not None  # None: somebody forbids to import it
 
 
 def checksum(data: memoryview, *, summed: bool) -> int:
