@@ -185,6 +185,9 @@ class RemoteMagics(Magics):
     def _run(self, args: Any, code: str, header: str | None) -> None:
         if args.save and not args.save.isidentifier():
             raise UsageError(f"--save wants a name for a variable, not {args.save!r}")
+        for option, given in (("--timeout", args.timeout), ("-o", args.outputs)):
+            if args.background and given is not None:
+                raise UsageError(f"{option} is for a cell that is waited for, without --bg")
         one = {"--bg": args.background, "--save": args.save, "-i": args.inputs, "-o": args.outputs}
         for option, given in one.items():
             if given:
@@ -220,9 +223,6 @@ class RemoteMagics(Magics):
         if job is not None and args.save:
             session.shell.user_ns[args.save] = job
         if job is not None and args.background:
-            for option, given in (("--timeout", args.timeout), ("-o", args.outputs)):
-                if given:
-                    raise UsageError(f"{option} is for a cell that is waited for, without --bg")
             background.start(session, job, quiet=args.quiet, **options)
             return
         sink: Sink | None = None
@@ -232,7 +232,7 @@ class RemoteMagics(Magics):
         if job is not None:
             sink = job.recording(sink) if sink is not None else None
             show = job.recorded(show) if show is not None else None
-            options["then"] = job.ended
+            options |= {"begun": job.begun, "then": job.ended}
         payload: list[dict[str, Any]] = []
         try:
             result = kernel.run(

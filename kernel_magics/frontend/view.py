@@ -16,7 +16,7 @@ from ..connect.far import FarKernel
 from ..connect.find import FoundKernel
 from ..connect.processes import serving
 from ..kernels.jobs import Job
-from ..kernels.kernel import Kernel, Usage
+from ..kernels.kernel import USAGE_PATIENCE, Kernel, Usage
 from ..kernels.life import KernelState
 from .background import LOOKS, duration, status_of
 from .terminal import one_line
@@ -36,9 +36,6 @@ GLYPHS = {
 NOTHING = "-"
 
 OPTIONAL = frozenset({"queue", "cpu", "memory"})
-
-USAGE_PATIENCE = 0.3
-"""Seconds for kernels to tell what they use; those that know how answer in milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +93,15 @@ def kernels_table(kernels: Sequence[Kernel], usages: Mapping[str, Usage] | None 
 
 def usages(kernels: Sequence[Kernel]) -> dict[str, Usage]:
     """Ask all of them at once, and return what was told within ``USAGE_PATIENCE``."""
-    asked = {kernel.name: kernel.usage() for kernel in kernels if kernel.alive}
-    wait(asked.values(), USAGE_PATIENCE)
-    return {name: usage.result() for name, usage in asked.items() if usage.done()}
+    asked = {each.name: each.ask("control", "usage_request") for each in kernels if each.alive}
+    told, late = wait(asked.values(), USAGE_PATIENCE)
+    for reply in late:
+        reply.cancel()
+    return {
+        name: Usage.of(reply.result())
+        for name, reply in asked.items()
+        if reply in told and reply.exception() is None
+    }
 
 
 def jobs_table(jobs: Sequence[Job]) -> Table:

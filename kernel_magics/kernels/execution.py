@@ -527,13 +527,13 @@ class Execution:
                 # Somebody sits at a prompt for a cell that is over; only a signal gets them out.
                 signal.pthread_kill(self._prompting, signal.SIGINT)
         if self._then is not None:
-            self._then(self)
+            self._to_sink(partial(self._then, self))
 
     def _to_sink(self, hand_on: Callable[[], None]) -> None:
         try:
             hand_on()
         except Exception:
-            # A sink that breaks its promise must not keep the cell from ending.
+            # Who breaks that promise must not keep the cell from ending.
             log.exception("an output of %s could not be shown", self.kernel)
 
     # Called on the waiting thread.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import logging
 import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, wait
@@ -15,6 +16,8 @@ from ..protocol.message import Message
 from ..protocol.outputs import Output, Outputs
 from .execution import Execution, Result, Show, Sink
 from .kernel import Kernel
+
+log = logging.getLogger("kernel_magics")
 
 REMEMBERED = 100
 """Jobs that are over and can still be asked for by number; a name keeps one for ever."""
@@ -117,6 +120,10 @@ class Job:
 
         return keep_and_show
 
+    def begun(self, execution: Execution) -> None:
+        """That is how it runs."""
+        self._execution = execution
+
     def ended(self, execution: Execution) -> None:
         """It is over, and so are its outputs."""
         self._execution = execution
@@ -142,7 +149,7 @@ class Job:
     ) -> None:
         """Start it, and have a thread of its own wait for it."""
         self._execution = execution = self.kernel.submit(self.code, **options)
-        present = self.recorded(show)
+        present = self.recorded(_guarded(show, self.number))
 
         def attend() -> None:
             # How it ended is told by `ended`, whatever it was.
@@ -237,6 +244,18 @@ class Jobs:
             over = [number for number, each in self._jobs.items() if each.done]
             for number in over[: max(0, len(over) - REMEMBERED)]:
                 del self._jobs[number]
+
+
+def _guarded(show: Show, number: int) -> Show:
+    """Show what can be shown: a stream that is closed must not keep the job from ending."""
+
+    def show_or_log(item: Message | str) -> None:
+        try:
+            show(item)
+        except Exception:
+            log.exception("an output of job %d could not be shown", number)
+
+    return show_or_log
 
 
 class _Recorder:

@@ -59,6 +59,9 @@ ANSWER_PATIENCE = 0.5
 LEAVING_PATIENCE = 0.5
 """Seconds for a kernel to delete subshells that we made."""
 
+USAGE_PATIENCE = 0.3
+"""Seconds for a kernel to tell what it uses; those that know how answer in milliseconds."""
+
 HEARING_PATIENCE = 2.0
 """Seconds that a new client waits until it hears the kernel: some say nothing while they are
 busy."""
@@ -274,11 +277,17 @@ class Kernel:
         login: Ask | None = None,
         timeout: float | None = None,
         raise_error: bool = True,
+        begun: Callable[[Execution], None] | None = None,
         **options: Any,
     ) -> Result:
-        """Run a cell and wait for its end; see :meth:`submit` and :meth:`Execution.wait`."""
+        """Run a cell and wait for its end; see :meth:`submit` and :meth:`Execution.wait`.
+
+        ``begun`` is called with the execution once it is on its way.
+        """
         with CtrlC() as ctrl_c:  # before it is sent: an interrupt in between must not be lost
             execution = self.submit(code, sink, allow_stdin=ask is not None, **options)
+            if begun is not None:
+                begun(execution)
             return execution.wait(
                 show=show,
                 ask=ask,
@@ -403,19 +412,16 @@ class Kernel:
     def _send_soon(self, message: Message) -> None:
         self.reactor.post(partial(self._life.send_if_up, "shell", message))
 
-    def usage(self) -> Future[Usage]:
-        """Ask what it uses of its machine, and return at once what that will be in.
+    def usage(self, timeout: float = USAGE_PATIENCE) -> Usage | None:
+        """Return what it uses of its machine; None when it did not tell within ``timeout`` seconds.
 
-        Answered also while it is busy, by kernels that know `usage_request`; by others never.
+        Answered also while it is busy, by kernels that know `usage_request`.
+
+        Raises:
+            KernelGone: the kernel ended first.
         """
-        usage: Future[Usage] = Future()
-
-        def told(reply: Future[Message]) -> None:
-            if not reply.cancelled() and reply.exception() is None:
-                usage.set_result(Usage.of(reply.result()))
-
-        self.ask("control", "usage_request").add_done_callback(told)
-        return usage
+        reply = self.request("control", "usage_request", timeout=timeout)
+        return None if reply is None else Usage.of(reply)
 
     def complete(
         self, code: str, cursor_pos: int | None = None, timeout: float = ANSWER_PATIENCE

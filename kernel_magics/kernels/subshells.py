@@ -92,9 +92,9 @@ class Subshells:
             self._requests.ask(
                 "control",
                 "delete_subshell_request",
-                lambda _, done=done: done.set_result(None),  # type: ignore[misc]
+                partial(_note, done),
                 {"subshell_id": subshell},
-                failed=lambda _, done=done: done.set_result(None),  # type: ignore[misc]
+                failed=partial(_note, done),
             )
         return deleted
 
@@ -151,3 +151,8 @@ def _id_in(reply: Message) -> str | None:
     except ProtocolError:
         return None
     return subshell if isinstance(subshell, str) and subshell else None
+
+
+def _note(done: Future[None], _: object) -> None:
+    """It was deleted, or has gone with the connection."""
+    done.set_result(None)

@@ -140,6 +140,14 @@ def test_a_cell_that_is_waited_for_can_be_saved_as_well(desk: Desk) -> None:
     assert desk.value("bad.state, [o['output_type'] for o in bad.outputs]") == ("failed", ["error"])
 
 
+def test_a_saved_cell_that_was_given_up_goes_on_and_can_be_stopped(desk: Desk) -> None:
+    run = desk.remote("import time; time.sleep(600)", "--timeout", "0.5", "--save", "left")
+    assert run.reply["ename"] == "ExecutionTimeout"
+    assert desk.value("left.done, left.state") == (False, "running")
+    desk.run("left.interrupt()").ok()
+    assert desk.run("left.result(10)").reply["ename"] == "KeyboardInterrupt"
+
+
 def test_outputs_can_be_shown_again(desk: Desk) -> None:
     first = desk.remote("print('shown'); display({'text/html': '<b>x</b>'}, raw=True); 7", "--bg")
     wait_status(desk, first, "done in")
@@ -167,7 +175,11 @@ def test_nothing_is_shown_of_a_quiet_one_but_how_it_is_doing(desk: Desk) -> None
 @pytest.mark.parametrize(
     "options, said",
     [
-        (("--bg", "--timeout", "3"), "--timeout is for a cell that is waited for"),
+        (
+            ("--bg", "--timeout", "3", "--save", "unborn"),
+            "--timeout is for a cell that is waited for",
+        ),
+        (("--bg", "-o", "x", "--save", "unborn"), "-o is for a cell that is waited for"),
         (("--save", "a-b"), "--save wants a name for a variable, not 'a-b'"),
     ],
 )
@@ -176,6 +188,7 @@ def test_what_cannot_be_is_said(desk: Desk, options: tuple[str, ...], said: str)
     assert run.reply["ename"] == "UsageError"
     assert said in run.stderr
     assert run.stdout == ""
+    assert desk.value("'unborn' in globals()") is False
 
 
 def test_a_question_in_the_background_is_an_error_there(desk: Desk) -> None:

@@ -12,6 +12,7 @@ import binascii
 import json
 import re
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ EXACT = 2**53
 """Beyond this, languages whose numbers are doubles would round an integer."""
 
 
-class TextLanguage:
+class TextLanguage(ABC):
     """See :class:`~.language.Language`; a language says how, in four statements."""
 
     name = ""
@@ -58,25 +59,25 @@ class TextLanguage:
         """
         return json.loads(data, parse_constant=_no_constant, parse_int=_integer)
 
+    @abstractmethod
     def begin(self) -> str:
         """Return the statement that forgets the pieces of an earlier transfer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def add(self, number: int, piece: str) -> str:
         """Return the statement that adds a piece of base64 to those of a value."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self, values: Sequence[tuple[str, int, bytes]]) -> str:
         """Return the statement that makes the values and sets the names.
 
         Each value is a name, how many characters were sent, and what they stand for, of which no
         more than the first byte should be needed.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def show(self, expression: str, mark: str) -> str:
         """Return the statement that prints a mark, the value in base64 and the mark again."""
-        raise NotImplementedError
 
     def is_name(self, name: str) -> bool:
         """Whether a variable can have this name there."""
