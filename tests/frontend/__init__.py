@@ -300,3 +300,11 @@ __all__ = [
     "wait_until",
     "wait_until_in",
 ]
+
+
+@pytest.fixture
+def host_of_server(server: object, kernel_host: Callable[..., KernelHost]) -> KernelHost:
+    """A notebook with the extension loaded, begun once the test's ``server`` can be reached."""
+    host = kernel_host()
+    host.run(LOAD).ok()
+    return host

@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.frontend import LOAD, error_lines, remotely, transcript
+from tests import frontend
+from tests.frontend import error_lines, remotely, transcript
 from tests.support import parts
 from tests.support.hosts import KernelHost
 from tests.support.sandbox import MARK, Sandbox
@@ -41,11 +42,7 @@ def server(sandbox: Sandbox, home: Path, monkeypatch: pytest.MonkeyPatch) -> Gen
         yield server
 
 
-@pytest.fixture
-def host(server: SshServer, kernel_host: Callable[..., KernelHost]) -> KernelHost:
-    host = kernel_host()
-    host.run(LOAD).ok()
-    return host
+host = frontend.host_of_server
 
 
 def far_pid(host: KernelHost) -> int:

@@ -228,15 +228,20 @@ def begun_far(host: KernelHost, mark: Path) -> CellRun:
     return run
 
 
-def test_a_cell_that_runs_asks_for_the_password_after_a_cut_and_goes_on(
-    reach: Reach, new_host: NewHost, sandbox: Sandbox
-) -> None:
-    way = reach("password")
-    host, mark = new_host(), sandbox.work / "healed"
+def asked_after_cut(way: Asking, host: KernelHost, mark: Path) -> CellRun:
+    """Log in, begin such a cell and cut; return it once it asks."""
     host.run(TUNNEL, on_input=Typist(way.questions)).ok()
     run = begun_far(host, mark)
     way.server.cut()
     host.wait_for(lambda: run.inputs, what="the question")
+    return run
+
+
+def test_a_cell_that_runs_asks_for_the_password_after_a_cut_and_goes_on(
+    reach: Reach, new_host: NewHost, sandbox: Sandbox
+) -> None:
+    way, host, mark = reach("password"), new_host(), sandbox.work / "healed"
+    run = asked_after_cut(way, host, mark)
     assert run.inputs == [(f"[ssh] {way.questions[0].text}", True)]
     assert "[far] is out of reach until you log in again (" in run.stderr
     host.type_line(way.questions[0].answer)
@@ -248,12 +253,8 @@ def test_a_cell_that_runs_asks_for_the_password_after_a_cut_and_goes_on(
 def test_refusing_after_a_cut_ends_the_cell_and_the_next_one_asks(
     reach: Reach, new_host: NewHost, sandbox: Sandbox
 ) -> None:
-    way = reach("password")
-    host, mark = new_host(), sandbox.work / "healed"
-    host.run(TUNNEL, on_input=Typist(way.questions)).ok()
-    run = begun_far(host, mark)
-    way.server.cut()
-    host.wait_for(lambda: run.inputs, what="the question")
+    way, host, mark = reach("password"), new_host(), sandbox.work / "healed"
+    run = asked_after_cut(way, host, mark)
     host.interrupt()
     assert run.wait().reply["ename"] == "TunnelDown"
     assert "%kernel_tunnel logs in again" in error_lines(run)[-1]

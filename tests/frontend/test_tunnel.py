@@ -11,6 +11,7 @@ from contextlib import ExitStack
 import psutil
 import pytest
 
+from tests import frontend
 from tests.frontend import LOAD, error_lines, remotely, transcript
 from tests.support import parts
 from tests.support.hosts import KernelHost, TerminalHost
@@ -37,11 +38,7 @@ def server(
         yield server
 
 
-@pytest.fixture
-def host(server: SshServer, kernel_host: Callable[..., KernelHost]) -> KernelHost:
-    host = kernel_host()
-    host.run(LOAD).ok()
-    return host
+host = frontend.host_of_server
 
 
 def ssh_of(pid: int) -> list[psutil.Process]:

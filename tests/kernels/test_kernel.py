@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import tempfile
 import threading
@@ -403,6 +404,16 @@ def test_other_kernels_are_interrupted_by_message_as_well(
     assert result.status in ("error", "aborted")
     after = kernel.run("echo next" if kind == "bash" else "print('next')")
     assert after.stdout == "next\n"
+
+
+def test_what_it_uses_of_its_machine_is_told_also_while_it_is_busy(kernel: Kernel) -> None:
+    running = kernel.submit("import time; time.sleep(0.5)")
+    usage = kernel.usage(PATIENCE)
+    assert usage is not None
+    assert usage.host == os.uname().nodename
+    assert usage.memory is not None
+    assert usage.memory > 1_000_000
+    assert running.wait().status == "ok"
 
 
 def test_interrupting_an_idle_kernel_does_no_harm(kernel: Kernel) -> None:
