@@ -6,7 +6,7 @@ import html
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .output import Presenter, RawRelay, choose
+from .output import Presenter, RawRelay, choose, comms_only, presenter
 from .terminal import one_line
 
 if TYPE_CHECKING:
@@ -28,15 +28,16 @@ LOOKS = {
 def start(session: LocalSession, job: Job, *, quiet: bool, **options: Any) -> None:
     """Start a job and return at once; ``options`` as for `Kernel.submit`."""
     kernel = job.kernel
-    sink, show = choose(kernel.name, session.shell, session.iopub, kernel.reactor)
+    sink, show = choose(session, kernel)
     if isinstance(sink, RawRelay):
         status: _StatusDisplay | _StatusLines = _StatusDisplay(job, sink)
     else:
         status = _StatusLines(job)
     if quiet:
-        sink, show = (None, _show_nothing) if sink is None else (_Nowhere(), None)
+        sink = comms_only(session, kernel) if sink is not None else None
+        show = _show_nothing if sink is None else None
     elif isinstance(show, Presenter):
-        show = Presenter(kernel.name, session.shell, alone=False)
+        show = presenter(session, kernel, alone=False)
     status.begin()  # before any output: it stands above them
     session.pool.jobs.start(job, sink=sink, show=show, ended=status.end, **options)
     status.begun()
@@ -137,19 +138,6 @@ class _StatusLines:
         """Say how it ended."""
         text = f"[{job.kernel.name}] job {job.number}: {status_of(job)}"
         print(text, file=sys.stderr if job.error else sys.stdout, flush=True)
-
-
-class _Nowhere:
-    """A sink for what nobody wants to see."""
-
-    def output(self, message: Message) -> None:
-        """Show nothing."""
-
-    def notice(self, text: str) -> None:
-        """Show nothing."""
-
-    def finish(self) -> None:
-        """There is nothing to hand on."""
 
 
 def _show_nothing(item: Message | str) -> None:

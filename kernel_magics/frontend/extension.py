@@ -14,6 +14,7 @@ from ..api import pool
 from ..errors import ConnectionFileError, ConnectionFileNotFound, RemoteError, RemoteErrors
 from .arguments import is_ours
 from .autoremote import StickyMagics, mark_prompt
+from .comms import local_comms
 from .complete import install
 from .jobs import JobMagics
 from .magics import KernelMagics
@@ -48,7 +49,8 @@ def load(shell: InteractiveShell) -> None:
         return
     iopub = local_iopub(shell)
     pool.own = cache(lambda: own_connection(shell))
-    session = LocalSession(shell, pool, iopub)
+    comms = local_comms(shell, iopub)
+    session = LocalSession(shell, pool, iopub, comms)
     settings = KernelMagics(session)
     registered = shell.magics_manager.magics
     sticky = Sticky(
@@ -75,6 +77,8 @@ def load(shell: InteractiveShell) -> None:
     ]
     if iopub is not None:
         undo.append(iopub.lift_limit())
+    if comms is not None:
+        undo.append(comms.install())
     setattr(shell, _ATTRIBUTE, _Loaded(magics, replaced, undo))
 
 

@@ -20,13 +20,12 @@ from ..kernels.group import Group, GroupExecution
 from ..kernels.kernel import Kernel
 from ..protocol.message import Message, Session
 from .display_ids import DisplayIds
-from .output import Presenter, RawRelay, raw_relay
+from .output import Presenter, RawRelay, presenter, raw_relay
 from .page import Page
 from .terminal import one_line
 
 if TYPE_CHECKING:
-    from IPython.core.interactiveshell import InteractiveShell
-
+    from .comms import KernelComms
     from .session import LocalSession
 
 BACKLOG = 200
@@ -73,13 +72,14 @@ class _FanOut:
         self._group = Group(kernels)
         self._reactor = kernels[0].reactor
         self._running = GroupExecution(fail_fast=args.fail_fast, over=self._over)
-        self._screen = _Screen(session.shell)
-        relay = raw_relay("", session.shell, session.iopub, self._reactor)
+        self._screen = _Screen(session, kernels)
+        relay = raw_relay(session, self._reactor)
+        comms = {each.name: session.comms_with(each) for each in kernels}
         self._outlet: _Queue | _Notebook = (
             _Queue(self._running)
             if relay is None
             # What the cell shows of its own cannot be drawn anew.
-            else _Notebook(relay, can_clear=not args.local)
+            else _Notebook(relay, comms, can_clear=not args.local)
         )
         ids = DisplayIds() if session.iopub is None else session.iopub.display_ids
         self._page = Page(
@@ -235,9 +235,12 @@ class _Notebook:
     full = False  # its limit is lifted
     closed = False  # what comes late finds its cell
 
-    def __init__(self, relay: RawRelay, *, can_clear: bool) -> None:
+    def __init__(
+        self, relay: RawRelay, comms: dict[str, KernelComms | None], *, can_clear: bool
+    ) -> None:
         self.can_clear = can_clear
         self._relay = relay
+        self._comms = comms
         self._session = Session()
         self._progress_id = ""
 
@@ -246,6 +249,11 @@ class _Notebook:
 
     def message(self, kernel: str, message: Message) -> None:
         self._relay.emit(message, self._relay.changed(message, kernel))
+
+    def comm(self, kernel: str, message: Message) -> None:
+        if (comms := self._comms[kernel]) is not None:
+            # `Output` captures by cell, and this cell is that of others too.
+            comms.received(message, self._relay, capture=False)
 
     def clear(self, *, wait: bool) -> None:
         self._emit("clear_output", {"wait": wait})
@@ -298,6 +306,9 @@ class _Queue:
         if not self.closed:
             self._running.post(_Shown(kernel, message))
 
+    def comm(self, kernel: str, message: Message) -> None:
+        self.message(kernel, message)
+
     def clear(self, *, wait: bool) -> None:
         """Nothing can be taken back."""
 
@@ -314,10 +325,10 @@ class _Screen:
     In a real terminal the last line may be the progress line, which gives way to all else.
     """
 
-    def __init__(self, shell: InteractiveShell) -> None:
-        self._shell = shell
-        self._presenters: dict[str, Presenter] = {}
-        in_terminal = getattr(shell, "kernel", None) is None and sys.stdout.isatty()
+    def __init__(self, session: LocalSession, kernels: list[Kernel]) -> None:
+        self._presenters = {each.name: presenter(session, each) for each in kernels}
+        self._presenters[""] = Presenter("", session.shell)  # for what we say ourselves
+        in_terminal = getattr(session.shell, "kernel", None) is None and sys.stdout.isatty()
         self._draws = in_terminal and os.environ.get("TERM", "dumb") != "dumb"
         self._progress = ""
         self._drawn = False
@@ -330,8 +341,6 @@ class _Screen:
             self._draw()
         elif isinstance(item, _Shown):
             self.erase()
-            if item.kernel not in self._presenters:
-                self._presenters[item.kernel] = Presenter(item.kernel, self._shell)
             self._presenters[item.kernel](item.message)
             if item.message.type == "stream":
                 self._new_line = str(item.message.content["text"]).endswith("\n")

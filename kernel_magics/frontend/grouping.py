@@ -12,10 +12,10 @@ from functools import partial
 from typing import Any, Protocol
 
 from ..errors import ProtocolError
+from ..kernels.comms import TYPES as COMM_TYPES
 from ..protocol.message import Message
 from ..protocol.stream import text_of
 from .display_ids import WITH_ID, display_id, may_have_id
-from .output import NOT_YET
 
 _NOTHING = Message({"msg_type": "", "msg_id": ""}, {}, (b"{}",) * 4)
 """Stands for the message of a unit that was taken back."""
@@ -129,6 +129,9 @@ class Owner(Protocol):
         """A display of that kernel changes, wherever it is. ``held``: one that was not shown yet
         has changed already."""
 
+    def comm(self, kernel: str, message: Message) -> None:
+        """A message of a widget of that kernel, which has no place on the page."""
+
     def said(self, text: str) -> None:
         """A sentence of ours."""
 
@@ -168,7 +171,8 @@ class Part:
 
     def output(self, message: Message) -> None:
         """Take one output message."""
-        if message.type in NOT_YET:
+        if message.type in COMM_TYPES:
+            self._page.comm(self.name, message)
             return
         if message.type == "clear_output" and (wait := _waits(message)) is not None:
             self._clears_next = wait

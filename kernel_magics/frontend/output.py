@@ -14,11 +14,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import zmq
 
 from ..errors import ProtocolError, kernel_label, remote_error, sendable
+from ..kernels.comms import TYPES as COMM_TYPES
 from ..protocol.message import DELIMITER, Message, Part, Session, Signer, pack
 from ..protocol.stream import TextRun, text_of
 from ..wire.frames import send_frames
@@ -29,7 +31,10 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from ..kernels.execution import Show, Sink
+    from ..kernels.kernel import Kernel
     from ..wire.reactor import Reactor, Timer
+    from .comms import KernelComms
+    from .session import LocalSession
 
 BURST = 200
 """Stream messages that pass one by one before they are joined."""
@@ -49,9 +54,6 @@ BREATHE_FOR = 0.001
 
 SETTLE_TIMEOUT = 10.0
 """Seconds for ipykernel's iopub thread to flush; its own flush() waits as long."""
-
-NOT_YET = frozenset({"comm_open", "comm_msg", "comm_close"})
-"""Messages of widgets. Half of a comm is worse than none: front ends then show the text form."""
 
 
 class LocalIOPub:
@@ -114,6 +116,17 @@ class LocalIOPub:
         elif not self._holding:
             self.thread.schedule(self._send)
 
+    def send(self, message: Message, parent: dict[str, Any]) -> None:
+        """Publish a message of ours under a parent header; from any thread."""
+        self.publish([self.frames_of(message, self.pack(parent))], flush=False)
+
+    def frames_of(
+        self, message: Message, packed_parent: bytes, content: bytes | None = None
+    ) -> list[Part]:
+        """Return what is sent of a message: under another parent, perhaps saying something else."""
+        parts = self.session.copy_of(message, packed_parent, content)
+        return [message.type.encode(), DELIMITER, self.signer.sign(parts[:4]), *parts]
+
     def _flush(self) -> None:
         # Printed text waits in these for up to 0.2 s. On this thread their flush() never waits,
         # but it only queues the text for this thread, so ours has to be queued behind it.
@@ -146,13 +159,21 @@ class RawRelay:
     Three things are changed on the way. ``count``, the local execution count, stands in for the
     remote's: front ends take the number of an ``execute_result`` for that of the cell. A traceback
     gets a first line that names the kernel, ``name``. And a display id that is another kernel's
-    here is renamed, see :class:`DisplayIds`.
+    here is renamed, see :class:`DisplayIds`. Messages of widgets go through ``comms``; None: they
+    are not passed on.
     """
 
     def __init__(
-        self, name: str, iopub: LocalIOPub, reactor: Reactor, parent: dict[str, Any], count: int
+        self,
+        name: str,
+        iopub: LocalIOPub,
+        reactor: Reactor,
+        parent: dict[str, Any],
+        count: int,
+        comms: KernelComms | None = None,
     ) -> None:
         self._name = name
+        self._comms = comms
         self._iopub = iopub
         self._reactor = reactor
         self._parent_header = parent
@@ -165,11 +186,20 @@ class RawRelay:
         self._tokens = float(BURST)
         self._refilled = reactor.now
 
+    @property
+    def parent_id(self) -> str:
+        """The id of the message that all this answers."""
+        return str(self._parent_header.get("msg_id", ""))
+
     def output(self, message: Message) -> None:
         """Re-publish one message, or keep its text for a moment."""
         if message.type == "stream":
             self._stream(message)
-        elif message.type not in NOT_YET:
+        elif message.type in COMM_TYPES:
+            if self._comms is not None:
+                self._join()
+                self._comms.received(message, self)
+        else:
             self._join()
             self.emit(message, self.changed(message, self._name))
 
@@ -233,11 +263,9 @@ class RawRelay:
     def emit(self, message: Message, content: bytes | None = None) -> None:
         """Send one message, with another packed content if there is one, at the end of the turn."""
         self._parent = self._parent or self._iopub.pack(self._parent_header)
-        parts = self._iopub.session.copy_of(message, self._parent, content)
-        signature = self._iopub.signer.sign(parts[:4])
         if not self._batch:
             self._reactor.soon(self.publish)
-        self._batch.append([message.type.encode(), DELIMITER, signature, *parts])
+        self._batch.append(self._iopub.frames_of(message, self._parent, content))
 
     def publish(self) -> None:
         """Send what there is."""
@@ -252,11 +280,20 @@ class Presenter:
 
     Called by the thread that waits for the cell, so that redirections and hooks of that thread
     apply. In a terminal, what the kernel wrote is made safe for it first; with ``alone`` False
-    something else is going on there meanwhile, and each line says whose it is.
+    something else is going on there meanwhile, and each line says whose it is. Messages of widgets
+    are no outputs that anything could redirect: they go through ``comm``.
     """
 
-    def __init__(self, name: str, shell: InteractiveShell, *, alone: bool = True) -> None:
+    def __init__(
+        self,
+        name: str,
+        shell: InteractiveShell,
+        *,
+        alone: bool = True,
+        comm: Callable[[Message], None] | None = None,
+    ) -> None:
         self._name = name
+        self._comm = comm
         self._shell = shell
         self._in_terminal = getattr(shell, "kernel", None) is None
         self._alone = alone or not self._in_terminal
@@ -267,8 +304,10 @@ class Presenter:
         """Show a message, or a sentence of ours on stderr."""
         if isinstance(item, str):
             print(safe(item), file=sys.stderr, flush=True)
-            return
-        self.show(item.type, item.content)
+        elif item.type not in COMM_TYPES:
+            self.show(item.type, item.content)
+        elif self._comm is not None:
+            self._comm(item)
 
     def show(self, kind: str, content: dict[str, Any]) -> None:
         """Show one output, given by the type of its message and what that says."""
@@ -330,22 +369,69 @@ class Presenter:
         )
 
 
-def choose(
-    name: str, shell: InteractiveShell, iopub: LocalIOPub | None, reactor: Reactor
-) -> tuple[Sink | None, Show | None]:
-    """Return the sink or the presenter for kernel ``name`` that is right for the cell that runs."""
-    relay = raw_relay(name, shell, iopub, reactor)
-    return (None, Presenter(name, shell)) if relay is None else (relay, None)
+def choose(session: LocalSession, kernel: Kernel) -> tuple[Sink | None, Show | None]:
+    """Return the sink or the presenter for a kernel's outputs that is right for the cell that
+    runs."""
+    relay = raw_relay(session, kernel.reactor, kernel)
+    return (None, presenter(session, kernel)) if relay is None else (relay, None)
 
 
 def raw_relay(
-    name: str, shell: InteractiveShell, iopub: LocalIOPub | None, reactor: Reactor
+    session: LocalSession, reactor: Reactor, kernel: Kernel | None = None
 ) -> RawRelay | None:
-    """Return the sink for the cell that runs; None where messages cannot be published as they
-    are."""
-    if iopub is not None and (parent := _raw_parent(shell, iopub)):
-        return RawRelay(name, iopub, reactor, parent, _count(shell))
-    return None
+    """Return the sink for the cell that runs; None where messages cannot be published as they are.
+
+    Without a kernel it is for the outputs of several, and whoever uses it knows whose they are.
+    """
+    iopub, shell = session.iopub, session.shell
+    if iopub is None or not (parent := _raw_parent(shell, iopub)):
+        return None
+    name = "" if kernel is None else kernel.name
+    comms = None if kernel is None else session.comms_with(kernel)
+    return RawRelay(name, iopub, reactor, parent, _count(shell), comms)
+
+
+def comms_only(session: LocalSession, kernel: Kernel) -> Sink | None:
+    """Return a sink that shows nothing, but keeps the front end and the kernel's widgets together;
+    None where there are no widgets."""
+    comms, iopub = session.comms_with(kernel), session.iopub
+    if comms is None or iopub is None:
+        return None
+    local: Any = session.shell.kernel  # type: ignore[attr-defined]  # there are comms, so it is one
+    parent = local.get_parent("shell").get("header", {})
+    return _CommsOnly(RawRelay(kernel.name, iopub, kernel.reactor, parent, 0, comms))
+
+
+class _CommsOnly:
+    """A sink that passes on what is no output."""
+
+    def __init__(self, relay: RawRelay) -> None:
+        self._relay = relay
+
+    def output(self, message: Message) -> None:
+        """Pass it on if it is a widget's."""
+        if message.type in COMM_TYPES:
+            self._relay.output(message)
+
+    def notice(self, text: str) -> None:
+        """Show nothing."""
+
+    def finish(self) -> None:
+        """All has been passed on."""
+        self._relay.finish()
+
+
+def presenter(session: LocalSession, kernel: Kernel, *, alone: bool = True) -> Presenter:
+    """Return what shows a kernel's outputs through what is in place."""
+    comm: Callable[[Message], None] | None = None
+    if (sink := comms_only(session, kernel)) is not None:
+
+        def comm(message: Message) -> None:
+            # Wait for it: a view that is shown next must find its model.
+            kernel.reactor.ask(partial(sink.output, message))
+            kernel.reactor.ask(sink.finish)
+
+    return Presenter(kernel.name, session.shell, alone=alone, comm=comm)
 
 
 def local_iopub(shell: InteractiveShell) -> LocalIOPub | None:

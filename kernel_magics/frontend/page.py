@@ -52,6 +52,9 @@ class Outlet(Protocol):
     def message(self, kernel: str, message: Message) -> None:
         """Any other output of a kernel."""
 
+    def comm(self, kernel: str, message: Message) -> None:
+        """A message of a widget of a kernel."""
+
     def clear(self, *, wait: bool) -> None:
         """Clear all, or with ``wait`` as soon as something follows."""
 
@@ -156,6 +159,9 @@ class Page:
         key = unit.display_id or str(id(unit))
         self._updates.pop(key, None)
         self._updates[key] = unit
+
+    def comm(self, kernel: str, message: Message) -> None:
+        self._outlet.comm(kernel, message)  # at once: its view comes later, if it has to wait
 
     def said(self, text: str) -> None:
         self._notices.append(text)

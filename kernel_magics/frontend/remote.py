@@ -13,7 +13,7 @@ from IPython.core.magic_arguments import argument
 
 from ..errors import RemoteError
 from .arguments import fan_out_options, magic_arguments, parse, split_code, usage
-from .output import choose
+from .output import choose, comms_only
 from .payloads import present
 
 if TYPE_CHECKING:  # the rest is loaded with the first kernel: loading the extension has to be quick
@@ -225,10 +225,12 @@ class RemoteMagics(Magics):
         if job is not None and args.background:
             background.start(session, job, quiet=args.quiet, **options)
             return
-        sink: Sink | None = None
-        show: Show | None = _ignore
-        if not args.quiet:
-            sink, show = choose(kernel.name, session.shell, session.iopub, kernel.reactor)
+        sink: Sink | None
+        show: Show | None
+        if args.quiet:
+            sink, show = comms_only(session, kernel), _ignore
+        else:
+            sink, show = choose(session, kernel)
         if job is not None:
             sink = job.recording(sink) if sink is not None else None
             show = job.recorded(show) if show is not None else None

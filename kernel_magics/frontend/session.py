@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..kernels.execution import Ask
     from ..kernels.kernel import Kernel
     from ..kernels.pool import KernelPool
+    from .comms import FrontEndComms, KernelComms
     from .output import LocalIOPub
     from .progress import Progress
 
@@ -28,13 +29,19 @@ if TYPE_CHECKING:
 class LocalSession:
     """What all magics of one shell share.
 
-    ``iopub`` is the channel of the ipykernel that this process is; None in a terminal, and in a
-    kernel of another make.
+    ``iopub`` is the channel of the ipykernel that this process is, and ``comms`` are those of its
+    front end; both are None in a terminal, and in a kernel of another make.
     """
 
     shell: InteractiveShell
     pool: KernelPool
     iopub: LocalIOPub | None
+    comms: FrontEndComms | None
+
+    def comms_with(self, kernel: Kernel) -> KernelComms | None:
+        """Return what keeps the front end and a kernel's widgets together; None where there are
+        none."""
+        return None if self.comms is None else self.comms.of(kernel)
 
     def via(self) -> list[str]:
         """Return the kernels that wait for this cell: ours, and those whose cells led to it."""

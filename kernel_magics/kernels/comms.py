@@ -1,14 +1,15 @@
-"""Comms with one kernel that this side holds: messages by comm id, whatever their parent is.
+"""Comms with one kernel: messages by comm id, whatever their parent is.
 
-What belongs to a comm of ours never reaches a cell. On the reactor's thread, but for what
-:class:`Comm` offers."""
+What belongs to a comm of ours never reaches a cell. All others are a front end's: what a cell, or
+a message that was passed on, has led to goes with its outputs; a :class:`Router` takes the rest. On
+the reactor's thread, but for what :class:`Comm` offers."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import KernelMagicsError, ProtocolError
 from ..protocol.message import Message, Part, Session
@@ -25,6 +26,17 @@ class Listener:
     """With every ``comm_msg`` and ``comm_close``."""
     failed: Callable[[KernelMagicsError], None]
     """The connection closed: what was said and not heard yet is lost."""
+
+
+class Router(Protocol):
+    """Passes on what the kernel says on comms of its cells. Must never block and never raise."""
+
+    def stray(self, message: Message) -> None:
+        """A comm message that nothing asked for from here: of a thread, or of another client's
+        cell."""
+
+    def ended(self) -> None:
+        """The other ends are gone, with their process or because we let go of it."""
 
 
 class Comm:
@@ -61,6 +73,8 @@ class Comms:
     """The comms of ours with one kernel."""
 
     def __init__(self) -> None:
+        self.router: Router | None = None
+        """Who passes on comms that are not ours; None when no front end has asked for them."""
         self._listeners: dict[str, Listener] = {}
 
     def add(self, comm_id: str, listener: Listener) -> None:
@@ -85,8 +99,18 @@ class Comms:
         listener.received(message)
         return True
 
+    def stray(self, message: Message) -> None:
+        """Pass on a comm message that nobody here has asked for."""
+        if self.router is not None and message.type in TYPES:
+            self.router.stray(message)
+
+    def ended(self) -> None:
+        """The kernel's ends are gone, of all comms."""
+        if self.router is not None:
+            self.router.ended()
+
     def fail(self, error: KernelMagicsError) -> None:
-        """Nothing more comes for any of them."""
+        """Nothing more comes for any of ours."""
         listeners, self._listeners = self._listeners, {}
         for listener in listeners.values():
             listener.failed(error)

@@ -33,10 +33,10 @@ from ..protocol.answers import (
 )
 from ..protocol.execution import Check
 from ..protocol.health import Finding
-from ..protocol.message import Message, Session
+from ..protocol.message import Message, Part, Session
 from ..wire.reactor import Reactor
 from .callbacks import Callback, Event
-from .comms import Comm, Listener
+from .comms import Comm, Listener, Router
 from .ctrl_c import CtrlC
 from .descriptors import reserve_descriptors
 from .execution import Ask, Events, Execution, Limits, Result, Show, Sink, Turn
@@ -408,6 +408,34 @@ class Kernel:
         """Listen to it no longer."""
         with contextlib.suppress(Closed):
             self.reactor.post(partial(self._life.comms.forget, comm.id))
+
+    def route_comms(self, router: Router | None) -> None:
+        """Have ``router`` pass on what comes on the comms of its cells, from now on; None: nobody.
+
+        On the reactor's thread.
+        """
+        self._life.comms.router = router
+
+    def forward(
+        self,
+        msg_type: str,
+        content: Mapping[str, Any],
+        sink: Sink,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        buffers: Sequence[Part] = (),
+        beside: bool = False,
+    ) -> Future[None]:
+        """Pass a comm message of a front end on, and return at once.
+
+        What it leads to goes to ``sink``. The future has its result once the kernel is through
+        with it, or :class:`KernelMagicsError` when that will never be known. ``beside``: it may be
+        handled in a subshell while a cell keeps the kernel busy.
+        """
+        message = self._session.message(msg_type, content, metadata=metadata, buffers=buffers)
+        done: Future[None] = Future()
+        self.reactor.post(partial(self._life.forward, message, sink, done, beside=beside))
+        return done
 
     def _send_soon(self, message: Message) -> None:
         self.reactor.post(partial(self._life.send_if_up, "shell", message))

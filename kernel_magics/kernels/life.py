@@ -40,7 +40,8 @@ from ..wire.zmq import ZmqTransport
 from .callbacks import Callbacks, Event
 from .cells import Cells
 from .comms import Comms
-from .execution import Execution
+from .execution import END_OF_INPUT, Execution, Sink
+from .forwards import Forwards
 from .interrupts import Interrupts
 from .link import Link, LinkState, Way
 from .listening import Listening
@@ -118,6 +119,7 @@ class Life:
         self.callbacks = Callbacks(name)
         self.cells = Cells()
         self.comms = Comms()
+        self.forwards = Forwards(name, self._refuse_input)
         self.down = threading.Event()
         """It has no connection now."""
         self._name = name
@@ -257,6 +259,32 @@ class Life:
         if self.link.state is LinkState.UP:
             self.link.send(channel, message)
 
+    def _refuse_input(self) -> None:
+        self.answer(self._session.message("input_reply", {"value": END_OF_INPUT}))
+
+    def forward(self, message: Message, sink: Sink, done: Future[None], *, beside: bool) -> None:
+        """Pass on a comm message of a front end; in a subshell, if it may go beside a cell that
+        keeps the kernel busy."""
+        if self.link.state is not LinkState.UP:
+            done.set_exception(self.unavailable())
+            return
+        self.forwards.add(message, sink, done)
+        if beside and self._main_is_busy() and self.subshells.promising:
+            self.subshells.take(
+                partial(self._forward_beside, message, done),
+                lambda _: self.send_if_up("shell", message),
+            )
+        else:
+            self.link.send("shell", message)
+
+    def _forward_beside(self, message: Message, done: Future[None], subshell: str) -> None:
+        def give_back(done: Future[None]) -> None:
+            if done.exception() is None:  # else it may be busy for ever
+                self.subshells.give_back(subshell)
+
+        self.link.send("shell", message.to_subshell(subshell))
+        done.add_done_callback(give_back)
+
     def interrupt(self, execution: Execution | None = None) -> None:
         """Interrupt what runs; but of one that was not sent, take back just that."""
         if execution is not None and not execution.sent:
@@ -360,7 +388,11 @@ class Life:
             return
         execution = self.cells.find(message.parent_id)
         if execution is None:
-            if channel != "iopub":
+            if self.forwards.received(channel, message):
+                return
+            if channel == "iopub":
+                self.comms.stray(message)
+            else:
                 self.requests.replied(message)
         elif belongs(channel, message.type):
             execution.receive(message, self._reactor.now)
@@ -382,6 +414,8 @@ class Life:
         self._fences.clear()
         self._status_seen = False
         same = finding is not None and finding.verdict is Verdict.RESUMED
+        if not same:
+            self.comms.ended()
         self.subshells.meet(self.kernel_info, same=same)
         self.questions.lost_touch(same=same)
         if same:
@@ -522,6 +556,7 @@ class Life:
     def suspend(self, error: type[KernelGone], reason: str) -> None:
         """Before we end the process ourselves: its cells end by that, not as died."""
         self._restart = None
+        self.comms.ended()
         self.link.close()
         self._get_ready()
         self._fail_all(lambda may_have_run: error(self._name, reason, may_have_run=may_have_run))
@@ -529,6 +564,7 @@ class Life:
     def _dead(self, finding: Finding) -> None:
         self.state = KernelState.DEAD
         self._restart = None
+        self.comms.ended()
         known, self.finding = self.finding, finding
         if known is None:  # else it was dead before, and somebody has only looked again
             self._fire("dead")
@@ -538,6 +574,7 @@ class Life:
 
     def close(self) -> None:
         self.state = KernelState.DETACHED
+        self.comms.ended()
         self.link.close()
         if self._timer is not None:
             self._timer.cancel()
@@ -600,6 +637,7 @@ class Life:
         error = KernelDied(self._name, "closed its connection", may_have_run=True)
         self.requests.fail(error)
         self.comms.fail(error)
+        self.forwards.fail(error)
 
     def _note_status(self, message: Message) -> None:
         content = readable(message)

@@ -207,20 +207,6 @@ for i in range(20):
     assert transcript(run) == "err\n<'here'>\nthere\n<'displayed'>\nout\n" * 20
 
 
-def test_widget_messages_are_not_relayed_yet(desk: Desk) -> None:
-    code = (
-        SEND
-        + """\
-send('comm_open', {'comm_id': 'c', 'target_name': 'jupyter.widget', 'data': {}})
-send('display_data', {'data': {'text/plain': 'IntSlider(value=0)'}, 'metadata': {}})
-send('comm_msg', {'comm_id': 'c', 'data': {}})
-send('comm_close', {'comm_id': 'c', 'data': {}})"""
-    )
-    run = desk.remote(code).ok()
-    assert kinds(run) == ["display_data"]
-    assert run.outputs[0].content["data"] == {"text/plain": "IntSlider(value=0)"}
-
-
 def test_text_that_a_remote_thread_prints_later_belongs_to_its_cell(desk: Desk) -> None:
     late = """\
 import threading

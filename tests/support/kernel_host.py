@@ -108,6 +108,11 @@ class CellRun:
         self._host.wait_for(lambda: self.done, timeout, what=lambda: f"the cell's end: {self}")
         return self
 
+    def wait_idle(self, timeout: float | Deadline = PATIENCE) -> Self:
+        """Wait until idle has come, of a message that has no reply."""
+        self._host.wait_for(lambda: self.idle, timeout, what=lambda: f"idle: {self}")
+        return self
+
     def ok(self) -> Self:
         """Insist that it succeeded."""
         if self.status != "ok":
