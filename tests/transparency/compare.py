@@ -252,9 +252,11 @@ def differences(a: NotebookNode, b: NotebookNode, *, kernel: str = KERNEL) -> li
         raise ValueError("not the same notebook: the cells themselves differ")
     positions = [index for index, cell in enumerate(a.cells) if cell.cell_type == "code"]
     found: list[Difference] = []
-    for position, here, there in zip(
-        positions, normalise(a), normalise(b, kernel=kernel), strict=True
-    ):
+    cells, others = normalise(a), normalise(b, kernel=kernel)
+    if len(cells) != len(others):
+        found.append(Difference(len(a.cells), None, "widgets", "only one of the two has any"))
+    # The widgets of all cells come behind them.
+    for position, here, there in zip([*positions, len(a.cells)], cells, others, strict=False):
         if here.execution_count != there.execution_count:
             counts = (str(here.execution_count), str(there.execution_count))
             found.append(Difference(position, None, "execution count", _diff(*counts)))

@@ -10,6 +10,7 @@ This file knows notebooks as data. It runs nothing.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -164,20 +165,59 @@ EXCLUSIONS: list[Exclusion] = [
 ]
 
 
+WIDGETS = "application/vnd.jupyter.widget-state+json"
+
+MODEL_IDS = (
+    "a widget's model has a random id of 32 hexadecimal digits; in texts, views and states it is "
+    "replaced by its number in order of creation, so that what refers to what stays"
+)
+"""The one exclusion that is about the notebook as a whole."""
+
+
 def normalise(notebook: NotebookNode, *, kernel: str | None = None) -> list[Cell]:
     """Return the code cells of an executed notebook in their comparable form.
 
-    The notebook itself is left alone. ``kernel`` is the remote kernel's name if it ran remotely.
+    One more cell follows, with the states of its widgets, if it has any. The notebook itself is
+    left alone. ``kernel`` is the remote kernel's name if it ran remotely.
     """
+    notebook = with_numbered_models(notebook)
     cells = []
-    for cell in notebook.cells:
+    for cell in notebook["cells"]:
+        cell = NotebookNode(cell)
         if cell.cell_type == "code":
-            outputs: list[Output] = [_plain(output) for output in cell.outputs]
-            for exclusion in EXCLUSIONS:
-                outputs = exclusion.apply(outputs, kernel)
+            outputs = _excluded([_plain(output) for output in cell.outputs], kernel)
             reply = _plain(cell.metadata.get("execute_reply"))
             cells.append(Cell(cell.source, cell.execution_count, outputs, reply))
+    if models := models_of(notebook):
+        for model in models.values():
+            if captured := model["state"].get("outputs"):  # of an Output widget
+                model["state"]["outputs"] = _excluded(captured, kernel)
+        outputs = [
+            {"output_type": "widget", "name": name, "data": model} for name, model in models.items()
+        ]
+        cells.append(Cell("(the widgets)", None, outputs))
     return cells
+
+
+def _excluded(outputs: list[Output], kernel: str | None) -> list[Output]:
+    for exclusion in EXCLUSIONS:
+        outputs = exclusion.apply(outputs, kernel)
+    return outputs
+
+
+def models_of(notebook: Any) -> dict[str, Any]:
+    """Return the widgets that an executed notebook keeps, by model id."""
+    states: dict[str, Any] = notebook["metadata"].get("widgets", {}).get(WIDGETS, {})
+    return dict(states.get("state", {}))
+
+
+def with_numbered_models(notebook: NotebookNode) -> Any:
+    """Return a copy with a number in place of each random model id; see ``MODEL_IDS``."""
+    text = json.dumps(_plain(notebook))
+    for number, model_id in enumerate(models_of(notebook), start=1):
+        if re.fullmatch("[0-9a-f]{32}", model_id):
+            text = text.replace(model_id, f"model-{number}")
+    return json.loads(text)
 
 
 def _plain(node: Any) -> Any:

@@ -11,6 +11,7 @@ import pytest
 from nbformat import NotebookNode, v4
 
 from .compare import CHECKOUT, PrologueFailed, differences, place, run_direct, run_remote
+from .normalise import WIDGETS, models_of
 
 NOTEBOOKS = {path.stem: path for path in (CHECKOUT / "notebooks/transparency").glob("*.ipynb")}
 
@@ -87,6 +88,20 @@ def test_whatever_gets_lost_in_it_is_reported(name: str) -> None:
                 if not differences(alone, v4.new_notebook(cells=[lost])):
                     unseen.append(f"cell {index}, {what}")
     assert unseen == []
+
+
+@full
+def test_whatever_gets_lost_of_a_widget_is_reported() -> None:
+    here = direct("widgets_output")
+    unseen = []
+    for model_id, model in models_of(here).items():
+        gone, changed = copy.deepcopy(here), copy.deepcopy(here)
+        del gone.metadata.widgets[WIDGETS]["state"][model_id]
+        key = sorted(model["state"])[-1]
+        del changed.metadata.widgets[WIDGETS]["state"][model_id]["state"][key]
+        unseen += [model["model_name"] for each in (gone, changed) if not differences(here, each)]
+    assert unseen == []
+    assert any(model["state"].get("outputs") for model in models_of(here).values())
 
 
 def test_a_prologue_that_fails_is_an_error_of_the_measurement() -> None:
