@@ -75,12 +75,14 @@ def run_direct(
     *,
     spec: str = "python3",
     files: Path | None = None,
-    timeout: float | None = 120,
+    timeout: float | None = None,
 ) -> NotebookNode:
     """Run every cell in a fresh kernel of ``spec`` and return the executed copy.
 
     ``files`` is a folder whose content the notebook finds in its (otherwise empty) working folder.
-    ``timeout`` is for one cell, in seconds. Errors of cells do not end the run.
+    ``timeout`` is for one cell, in seconds. With one, nbclient 0.11 polls the shell channel on which
+    it also sends what its `Output` widgets have caught, and misses a reply now and then until the
+    time is over. Errors of cells do not end the run.
     """
     executed = _blank(notebook)
     client = NotebookClient(
@@ -95,7 +97,7 @@ def run_remote(
     *,
     spec: str = "python3",
     files: Path | None = None,
-    timeout: float | None = 120,
+    timeout: float | None = None,
 ) -> NotebookNode:
     """Run every cell by ``%%remote`` in a second kernel of ``spec``; the rest as `run_direct`.
 
