@@ -210,6 +210,8 @@ class KernelComms:
         try:
             comm_id, target = _address(message)
             if message.type == "comm_open":
+                if comm_id in self._all.manager.comms:
+                    raise ProtocolError("a comm is opened that is open already")  # or another's
                 self.add(Proxy(comm_id, target, self, relay))
             elif message.type == "comm_close" and self._is_refusal(comm_id):
                 return
@@ -219,7 +221,7 @@ class KernelComms:
             if message.type == "comm_close":
                 self.forget(comm_id)
         except ProtocolError as error:
-            log.warning("! %s sent a comm message that cannot be read: %s", self.kernel, error)
+            log.warning("! %s: a comm message was dropped: %s", self.kernel.name, error)
 
     def stray(self, message: Message) -> None:
         """Publish what nobody here has asked for, in the cell that the comm was opened in."""

@@ -17,6 +17,7 @@ from ..errors import KernelMagicsError, ProtocolError
 from ..protocol.execution import NOT_OUTPUT, belongs
 from ..protocol.message import Message
 from ..wire.transport import Channel
+from .comms import TYPES
 from .execution import Sink
 
 log = logging.getLogger("kernel_magics")
@@ -70,8 +71,8 @@ class Forwards:
     def _take(self, channel: Channel, message: Message, forward: _Forward) -> None:
         if message.type == "input_request":
             self._refuse()
-        elif channel != "iopub" or not belongs(channel, message.type):
-            return
+        elif not (belongs("iopub", message.type) and (channel == "iopub" or message.type in TYPES)):
+            return  # but comm messages may also come on shell, as from deno
         elif message.type == "status":
             if message.content.get("execution_state") == "idle":
                 self._over(message.parent_id)

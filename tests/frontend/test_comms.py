@@ -8,6 +8,7 @@ import pytest
 
 from tests import frontend
 from tests.frontend import Desk, joined, remotely
+from tests.support import steps
 from tests.support.hosts import CellRun, Output
 
 desk, lasting_desk, new_desk = frontend.desk, frontend.lasting_desk, frontend.new_desk
@@ -472,3 +473,37 @@ def test_after_unloading_nothing_is_left_of_it(new_desk: Callable[..., Desk]) ->
     assert desk.value("type(get_ipython().kernel.comm_manager.comms).__name__") == "dict"
     assert comms(desk) == {}
     assert len(run.of_type("comm_close")) == len(run.of_type("comm_open"))
+
+
+def test_a_kernel_cannot_take_or_close_comms_of_others(new_desk: Callable[..., Desk]) -> None:
+    desk = new_desk()
+    own = desk.run("import ipywidgets as w\nmine = w.IntSlider(); mine").ok()
+    theirs = model_id(desk.remote(SLIDER).ok())
+    lies: list[Any] = [
+        {"comm_id": comm_id, "target_name": "jupyter.widget", "data": {"state": {}}}
+        for comm_id in (model_id(own), theirs)
+    ]
+    nonsense: list[Any] = [
+        {},
+        {"comm_id": 5, "target_name": "jupyter.widget", "data": {}},
+        {"comm_id": "", "data": {}},
+        {"comm_id": "new", "target_name": {}, "data": []},
+    ]
+    script = [
+        steps.busy(),
+        *(steps.publish("comm_open", lie) for lie in lies + nonsense),
+        *(steps.publish("comm_msg", one) for one in lies + nonsense),
+        *(steps.publish("comm_close", one) for one in lies + nonsense),
+        steps.stream("true"),
+        steps.reply(),
+        steps.idle(),
+    ]
+    with desk.fake(script) as _:
+        run = desk.remote("x", kernel="fake").ok()
+        assert run.stdout == "true"
+        said = {(one.msg_type, one.content.get("comm_id")) for one in run.outputs[:-1]}
+        assert said == {("comm_open", "new"), ("comm_msg", "new"), ("comm_close", "new")}
+    assert {model_id(own), theirs} <= set(comms(desk))
+    assert update_prints(desk, theirs) == "now 8\n"
+    asked = say(desk, model_id(own), {"method": "request_state"})
+    wait(desk, lambda: data_of(asked, model_id(own)), asked)

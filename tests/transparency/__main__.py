@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("notebooks", nargs="+", type=Path, metavar="NOTEBOOK")
     parser.add_argument("--spec", default="python3", help="kernelspec of the cells' language")
     parser.add_argument("--files", type=Path, metavar="FOLDER", help="what the notebooks work on")
-    parser.add_argument("--timeout", type=float, help="seconds for one cell; without, as long as it takes")
+    parser.add_argument("--timeout", type=float, help="seconds for one cell; none without")
     parser.add_argument("--save", type=Path, metavar="FOLDER", help="keep the executed notebooks")
     parser.add_argument(
         "--twice", action="store_true", help="two direct runs and no remote one: the control"

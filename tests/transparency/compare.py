@@ -80,9 +80,9 @@ def run_direct(
     """Run every cell in a fresh kernel of ``spec`` and return the executed copy.
 
     ``files`` is a folder whose content the notebook finds in its (otherwise empty) working folder.
-    ``timeout`` is for one cell, in seconds. With one, nbclient 0.11 polls the shell channel on which
-    it also sends what its `Output` widgets have caught, and misses a reply now and then until the
-    time is over. Errors of cells do not end the run.
+    ``timeout`` is for one cell, in seconds. With one, nbclient 0.11 polls the shell channel on
+    which it also sends what its `Output` widgets have caught, and misses a reply now and then until
+    the time is over. Errors of cells do not end the run.
     """
     executed = _blank(notebook)
     client = NotebookClient(
