@@ -131,7 +131,7 @@ class FrontEndComms:
         there = list(self)
         if target == CONTROL and any(comms.proxies for comms in there):
             self.manager.register_comm(StatesComm(self, message, self.manager.targets.get(CONTROL)))
-        elif target in self.manager.targets or not there:
+        elif target == CONTROL or target in self.manager.targets or not there:
             return self._open_here(stream, ident, message)
         else:
             self._open_there(message, there)
@@ -156,33 +156,51 @@ class Offer(Proxy):
         super().__init__(str(content["comm_id"]), str(content["target_name"]), comms, relay)
         self._others = others
         self._said = [("comm_open", opening)]
+        # Whoever is asked gets all that was said, and once. What is over at once comes back to us.
+        self._lock = threading.RLock()
 
     def make(self) -> None:
         """Say to the kernel what the front end has said so far."""
-        for msg_type, message in list(self._said):
-            done = self._comms.forward(msg_type, message, wait=False)
-            if msg_type == "comm_open" and done is not None:
-                done.add_done_callback(partial(self._taken, self._comms))
+        with self._lock:
+            self._make()
 
     def handle_msg(self, message: Raw) -> None:
         """Pass on what the front end says, also to the next kernel if this one refuses."""
-        if self._others:
-            self._said.append(("comm_msg", message))
-        super().handle_msg(message)
+        with self._lock:
+            undecided = bool(self._others)
+            if undecided:
+                self._said.append(("comm_msg", message))
+                self._comms.forward("comm_msg", message, wait=False)
+        if not undecided:
+            super().handle_msg(message)
 
     def refused(self) -> bool:
         """Ask the next kernel; return False if there is none. On the I/O thread."""
-        if not self._others:
-            return False
-        self._comms = self._others.pop(0)
-        self._comms.add(self)
-        self.make()
-        return True
+        with self._lock:
+            if not self._others:
+                return False
+            self._comms = self._others.pop(0)
+            self._comms.add(self)
+            self._make()
+            return True
 
-    def _taken(self, comms: KernelComms, done: Future[None]) -> None:
+    def _make(self) -> None:
+        comms = self._comms
+        for msg_type, message in self._said:
+            if comms is self._comms:
+                done = comms.forward(msg_type, message, wait=False)
+                if msg_type == "comm_open" and done is not None:
+                    done.add_done_callback(partial(self._decided, comms))
+
+    def _decided(self, comms: KernelComms, done: Future[None]) -> None:
         """A kernel is through with it. If it had refused, another one has been asked by now."""
-        if comms is self._comms and done.exception() is None:
-            self._others, self._said = [], []
+        if comms is not self._comms:
+            return
+        if done.exception() is None:
+            with self._lock:
+                self._others, self._said = [], []
+        elif not self.refused():
+            comms.close(self)
 
 
 class KernelComms:
@@ -237,12 +255,15 @@ class KernelComms:
         """Close them all, here and in the front end."""
         self.kernel.route_comms(None)
         self._all.drop(self.kernel)
-        session = self._all.iopub.session
-        for comm_id, proxy in list(self.proxies.items()):
-            self.forget(comm_id)
-            closing = session.message("comm_close", {"comm_id": comm_id, "data": {}})
-            proxy.relay.emit(closing)
-            proxy.relay.publish()
+        for proxy in list(self.proxies.values()):
+            self.close(proxy)
+
+    def close(self, proxy: Proxy) -> None:
+        """Close one, here and in the front end."""
+        self.forget(proxy.comm_id)
+        content = {"comm_id": proxy.comm_id, "data": {}}
+        proxy.relay.emit(self._all.iopub.session.message("comm_close", content))
+        proxy.relay.publish()
 
     def add(self, proxy: Proxy) -> None:
         """Let the front end find it here."""
