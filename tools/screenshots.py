@@ -60,6 +60,29 @@ COMPLETION = [
     "%%remote gpu\nmodel.l",
 ]
 
+WIDGETS = [
+    "%%remote gpu\n"
+    "from ipywidgets import interact\n"
+    "import matplotlib.pyplot as plt, numpy as np\n"
+    "x = np.linspace(0, 4, 200)\n"
+    "@interact(frequency=(1, 5), damping=(0.0, 2.0))\n"
+    "def wave(frequency=2, damping=0.5):\n"
+    "    plt.figure(figsize=(6, 1.8))\n"
+    "    plt.plot(x, np.exp(-damping * x) * np.sin(2 * np.pi * frequency * x))\n"
+    "    plt.show()",
+]
+
+TERMINAL = [
+    f"PATH={Path(sys.executable).parent}:$PATH; clear; ipython --no-banner",
+    "%load_ext kernel_magics",
+    "%kernel_start python3 --name gpu",
+    "%remote gpu a = 5; print(a); a / 0",
+    "x = %remote gpu a * 10",
+    "x",
+    "%kernels",
+]
+"""Typed in JupyterLab's terminal, a line each."""
+
 
 def background(page: LabPage) -> None:
     """A cell that goes on while others run."""
@@ -72,6 +95,42 @@ def run_three(page: LabPage) -> None:
     """Three cells, one after another."""
     for cell in (1, 2, 3):
         page.run_cell(cell)
+
+
+def widgets(page: LabPage) -> None:
+    """A slider that was dragged, and what the other kernel has drawn for it."""
+    page.run_cell(1)
+    handle = page.page.locator(".widget-slider .noUi-handle").first
+    handle.wait_for(state="visible")
+    box = handle.bounding_box()
+    assert box is not None
+    mouse = page.page.mouse
+    mouse.move(box["x"] + 5, box["y"] + 5)
+    mouse.down()
+    mouse.move(box["x"] + 60, box["y"] + 5, steps=6)
+    mouse.up()
+    page.page.wait_for_timeout(1500)
+
+
+def take_terminal(server: LabServer, browser: LabBrowser, file: Path) -> None:
+    """A picture of a terminal IPython, in a real terminal emulator."""
+    with browser.page(server) as page:
+        page.page.set_viewport_size({"width": 900, "height": 560})
+        page.page.goto(f"{server.url}/lab?reset&token={server.token}")
+        page.page.wait_for_function("() => window.jupyterapp?.commands")
+        page.page.evaluate("window.jupyterapp.restored")
+        page.page.evaluate("window.jupyterapp.shell.collapseLeft()")
+        page.page.evaluate("() => { window.jupyterapp.commands.execute('terminal:create-new'); }")
+        screen = page.page.locator(".jp-Terminal .xterm-screen")
+        screen.wait_for(state="visible")
+        for line, seconds in zip(TERMINAL, (5, 2, 4, 2, 2, 1, 2), strict=True):
+            page.page.keyboard.type(line + "\n")
+            page.page.wait_for_timeout(seconds * 1000)
+        page.page.locator(".jp-Terminal").screenshot(path=file)
+        for _ in ("ipython", "the shell"):
+            page.page.keyboard.type("exit\n")
+            page.page.wait_for_timeout(1000)
+    server.shutdown_kernels()
 
 
 def completion(page: LabPage) -> None:
@@ -91,6 +150,7 @@ PICTURES: dict[str, tuple[list[str], Callable[[LabPage], None], int]] = {
     "variables": (VARIABLES, run_three, 330),
     "several": (SEVERAL, run_three, 650),
     "completion": (COMPLETION, completion, 330),
+    "widgets": (WIDGETS, widgets, 580),
 }
 """Name: the cells behind the first, what is done with them, and the height in pixels."""
 
@@ -99,14 +159,21 @@ def main() -> None:
     """Take all of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    folder: Path = parser.parse_args().folder
+    parser.add_argument("names", nargs="*", help=f"which: {', '.join(PICTURES)}, terminal")
+    arguments = parser.parse_args()
+    folder: Path = arguments.folder
+    wanted: list[str] = arguments.names or [*PICTURES, "terminal"]
     folder.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix="km") as root,
         LabServer(Sandbox.make(Path(root) / "s")) as server,
         LabBrowser() as browser,
     ):
+        if "terminal" in wanted:
+            take_terminal(server, browser, folder / "terminal.png")
         for name, (cells, act, height) in PICTURES.items():
+            if name not in wanted:
+                continue
             notebook = new_notebook(
                 cells=[new_code_cell(cell) for cell in BEGIN + cells],
                 metadata={"kernelspec": SPEC},
