@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import KernelMagicsError
 from ..protocol.answers import TYPED_MATCHES, Completeness, Completion, Inspection
+from ..protocol.passive import passive_data
 from .arguments import parser_of, words
 from .typed import MagicLine, MagicName, Reader, RemoteCode
 
@@ -55,9 +56,11 @@ class Assistant:
         """Return what is known of the name at the cursor; a text is one to inspect here instead."""
         try:
             match self._reader.read(cell, cursor):
-                case RemoteCode(target, code, start):
+                case RemoteCode(target, code, start, passive):
                     kernel = self._kernel(target)
                     found = kernel and kernel.inspect(code, cursor - start, detail_level)
+                    if found and passive:
+                        found = Inspection(found.found, passive_data(found.data))
                     return found or Inspection(False)
                 case MagicName(text):
                     return text

@@ -59,6 +59,7 @@ def fan_out(
             limits=Limits(text_limit and text_limit // len(kernels), args.unresponsive_after),
             turn=Turn(keep_going=args.keep_going),
             subshell=args.subshell,
+            passive=args.no_html,
         )
 
 

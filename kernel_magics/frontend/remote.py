@@ -47,6 +47,13 @@ def _cell_options(magic: Callable[..., Any]) -> Callable[..., Any]:
             help="show a remote error but let this cell succeed, so that Run All goes on",
         ),
         argument(
+            "--no-html",
+            action="store_true",
+            help="show only what no front end executes: text, png, jpeg, gif, webp and bmp images, "
+            "JSON as data. HTML, JavaScript, SVG, Markdown, LaTeX, widgets and all else of that "
+            "kernel are left out, for the text that comes with them",
+        ),
+        argument(
             "-a",
             "--bg",
             "--noblock",
@@ -218,6 +225,7 @@ class RemoteMagics(Magics):
             "metadata": {"km_via": via} if via else {},
             "turn": Turn(keep_going=args.keep_going, told=not args.background),
             "subshell": args.subshell,
+            "passive": args.no_html,
         }
         job = session.pool.jobs.new(kernel, code) if args.save or args.background else None
         if job is not None and args.save:

@@ -24,11 +24,13 @@ RUN_THEIR_BODY = frozenset({"capture", "prun", "time", "timeit"})
 @dataclass(frozen=True, slots=True)
 class RemoteCode:
     """Code for another kernel. ``target`` is what names the kernel, None if nothing does;
-    ``start`` is where the code begins in what is typed, in characters."""
+    ``start`` is where the code begins in what is typed, in characters. With ``passive`` the kernel
+    may show nothing that a front end would execute."""
 
     target: str | None
     code: str
     start: int
+    passive: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +76,8 @@ class Reader:
                     self._magics["cell"][name], cell[min(head.start(2), cursor) : cursor]
                 )
             if name == "remote":
-                target = self._target(self._magics["cell"][name], line)
-                return RemoteCode(target, cell[head.end() :], head.end())
+                target, passive = self._named(self._magics["cell"][name], line)
+                return RemoteCode(target, cell[head.end() :], head.end(), passive)
             if name == "local":
                 moved = None
             elif name not in RUN_THEIR_BODY:
@@ -111,22 +113,20 @@ class Reader:
             options, code = split_code(line[head.end() :])
             begins = start + head.end() + len(options)
             # Only a blank behind it finishes the kernel's name.
-            if (
-                cursor >= begins
-                and options[-1:].isspace()
-                and (target := self._target(magic, options))
-            ):
-                return RemoteCode(target, code, begins)
+            if cursor >= begins and options[-1:].isspace():
+                target, passive = self._named(magic, options)
+                if target:
+                    return RemoteCode(target, code, begins, passive)
         return MagicLine(magic, line[head.end() : cursor - start])
 
     def _is_ours(self, kind: str, name: str) -> bool:
         return is_ours(self._magics[kind].get(name))
 
     @staticmethod
-    def _target(magic: Any, line: str) -> str | None:
+    def _named(magic: Any, line: str) -> tuple[str | None, bool]:
+        """Return the kernel that a line names, and whether what it shows has to be passive."""
         try:
             args = parse(magic, line)
         except (UsageError, SystemExit):
-            return None
-        targets: str | None = getattr(args, "targets", None) or getattr(args, "kernels", None)
-        return (targets or "").partition(",")[0]
+            return None, True
+        return (args.targets or args.kernels or "").partition(",")[0], args.no_html

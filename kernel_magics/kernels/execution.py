@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -30,6 +30,7 @@ from ..errors import (
 )
 from ..protocol import execution as protocol
 from ..protocol.message import Message
+from ..protocol.passive import passive_output, passive_reply
 from .ctrl_c import CtrlC
 from .inbox import Inbox
 from .overflow import TextLimit
@@ -188,7 +189,7 @@ class Execution:
     ``turn`` is None for one that is sent at once. ``then`` is called with it on the reactor's
     thread when it is over. ``subshell`` is that in which it runs, True for any. ``events`` takes
     what happens in place of the queue that :meth:`wait` reads; the cell is then waited for with
-    :meth:`handle`.
+    :meth:`handle`. With ``passive`` it shows nothing that a front end would execute.
     """
 
     def __init__(
@@ -204,6 +205,7 @@ class Execution:
         then: Callable[[Execution], None] | None = None,
         subshell: bool | str = False,
         events: Events | None = None,
+        passive: bool = False,
     ) -> None:
         self.kernel = kernel
         self.request = request
@@ -219,6 +221,7 @@ class Execution:
         """The request has left: from here on the code may have run."""
         self._controls = controls
         self._sink = sink
+        self._passive = passive
         self._state = protocol.Execution(request.msg_id, now)
         self._inbox = Inbox()
         self._events: Events = self._inbox if events is None else events
@@ -480,12 +483,7 @@ class Execution:
         for event in events:
             match event:
                 case protocol.Output(message):
-                    if not self._may_be_shown(message):
-                        continue
-                    if self._sink is not None:
-                        self._to_sink(partial(self._sink.output, message))
-                    elif self._attended and not self.done:
-                        self._events.put(message)
+                    self._output(message)
                 case protocol.Prompt():
                     if self._attended:
                         self._questions += 1
@@ -500,7 +498,24 @@ class Execution:
                         self.notice(
                             "never said that this cell was over; some output may be missing"
                         )
+                    if self._passive:
+                        event = replace(event, reply=passive_reply(event.reply))
                     self._end(Ended(event, event.problem))
+
+    def _output(self, message: Message) -> None:
+        shown: Message | None = message
+        if self._passive:
+            try:
+                shown = passive_output(message)
+            except ProtocolError as error:
+                self.odd(error)
+                return
+        if shown is None or not self._may_be_shown(shown):
+            return
+        if self._sink is not None:
+            self._to_sink(partial(self._sink.output, shown))
+        elif self._attended and not self.done:
+            self._events.put(shown)
 
     def _may_be_shown(self, message: Message) -> bool:
         if self._text is None or self._text.passes(message):

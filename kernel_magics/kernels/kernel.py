@@ -86,6 +86,8 @@ class CellOptions(TypedDict, total=False):
     and cannot be interrupted. If the kernel has none, it ends with :class:`NoSubshell`."""
     events: Events | None
     """Takes what happens in place of the queue that :meth:`Execution.wait` reads."""
+    passive: bool
+    """Its outputs hold nothing that a front end would execute, see `protocol.passive`."""
 
 
 @dataclass(frozen=True)
@@ -257,6 +259,7 @@ class Kernel:
             then=options.get("then"),
             subshell=subshell,
             events=options.get("events"),
+            passive=options.get("passive", False),
         )
 
     def begin(self, execution: Execution) -> None:

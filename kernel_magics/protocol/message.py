@@ -166,6 +166,13 @@ class Message:
         other._content = content
         return other
 
+    def saying_only(self, content: dict[str, Any]) -> Message:
+        """Return the same without metadata and buffers, saying something else."""
+        other = self.with_content(content)
+        other.parts, other._metadata = (*other.parts[:2], b"{}", other.parts[3]), None
+        other.buffers = ()
+        return other
+
     def to_subshell(self, subshell: str) -> Message:
         """Return the same request, to be handled by a subshell; for one of our own making."""
         other = copy.copy(self)

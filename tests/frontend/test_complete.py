@@ -223,7 +223,7 @@ LINES = {
     "%connection_info ": ["k", "own"],
     "%connect_qtconsole o": ["own"],
     "%autoremote ": ["k", "own", "off"],
-    "%%remote --no": ["--no-raise-error", "--no-stream", "--noblock"],
+    "%%remote --no": ["--no-html", "--no-raise-error", "--no-stream", "--noblock"],
     "%%remote --timeout ": [],
     "%%remote k ": [],
     "%kernel_start py": ["python3"],
