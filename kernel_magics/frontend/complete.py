@@ -23,7 +23,7 @@ def install(shell: InteractiveShell, ask: Ask) -> Callable[[], None]:
     judge: Any = shell.input_transformer_manager
     undo = [replace(judge, "check_complete", _judging(ask, judge.check_complete))]
     kernel: Any = getattr(shell, "kernel", None)
-    if kernel is None:
+    if not hasattr(kernel, "do_complete"):  # a terminal, or a kernel not made of ipykernel
         completer: Any = shell.Completer
         completions = _completing_in_terminal(ask, completer.completions)
         undo.append(replace(completer, "completions", completions))

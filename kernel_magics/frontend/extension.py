@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics
@@ -18,7 +20,7 @@ from .comms import local_comms
 from .complete import install
 from .jobs import JobMagics
 from .magics import KernelMagics
-from .output import local_iopub
+from .output import keeps_errors, local_iopub
 from .remote import RemoteMagics
 from .session import LocalSession
 from .sticky import RemoteAssign, Sticky
@@ -115,13 +117,23 @@ def own_connection(shell: InteractiveShell) -> ConnectionInfo | None:
     from ..connect.classic import get_connection_file
     from ..connect.info import ConnectionInfo
 
-    app = kernel.parent
-    if not hasattr(app, "connection_file"):
-        return None
+    app = getattr(kernel, "parent", None)
     try:
-        return ConnectionInfo.from_file(get_connection_file(app))
+        if hasattr(app, "connection_file"):
+            return ConnectionInfo.from_file(get_connection_file(app))
+        if keeps_errors(shell) and (file := _file_of(sys.orig_argv)):
+            return ConnectionInfo.from_file(file)
     except ConnectionFileNotFound as error:
         raise ConnectionFileError(error.wanted, "is gone") from None
+    return None
+
+
+def _file_of(argv: list[str]) -> str | None:
+    """Return the connection file that a kernel was started with, as kernelspecs hand it over."""
+    for option, value in pairwise(argv):
+        if option in ("-f", "--connection-file"):
+            return value
+    return None
 
 
 def _assistant(registered: dict[str, dict[str, Any]], sticky: Sticky) -> Assistant:
@@ -167,7 +179,7 @@ def _silence_shown_errors(shell: InteractiveShell) -> Callable[[], None]:
                 if isinstance(error, RemoteError):
                     error.ename, error.evalue = safe(error.ename), safe(error.evalue)
                     error.traceback = [safe(line) for line in error.traceback]
-        if isinstance(value, RemoteError) and value.shown:
+        if isinstance(value, RemoteError) and value.shown and not keeps_errors(shell):
             shell._last_traceback = value.traceback  # what ipykernel puts into the reply
         else:
             shell.showtraceback((etype, value, tb), tb_offset)

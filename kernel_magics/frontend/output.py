@@ -336,15 +336,17 @@ class Presenter:
 
     def _error(self, content: dict[str, Any]) -> None:
         ename, evalue = (str(content.get(key) or "") for key in ("ename", "evalue"))
-        lines = content.get("traceback")
-        rendered = [str(line) for line in lines] if isinstance(lines, list) else []
+        traceback = content.get("traceback")
+        rendered = [str(line) for line in traceback] if isinstance(traceback, list) else []
         error = remote_error(self._name, ename, evalue, rendered)
         if self._in_terminal:
             error.traceback = [safe(line) for line in error.traceback]
+        lines = [kernel_label(self._name), *error.traceback]
+        if keeps_errors(self._shell):
+            print("\n".join(lines), file=sys.stderr, flush=True)
+            return
         # IPython's own last step of showing an error: text in a terminal, a message in a kernel.
-        self._shell._showtraceback(
-            type(error), error.evalue, [kernel_label(self._name), *error.traceback]
-        )
+        self._shell._showtraceback(type(error), error.evalue, lines)
 
     def _result(self, content: dict[str, Any]) -> None:
         text = _bundle(content).get("text/plain")
@@ -445,6 +447,15 @@ def local_iopub(shell: InteractiveShell) -> LocalIOPub | None:
     with contextlib.suppress(ProtocolError):
         return LocalIOPub(kernel)
     return None
+
+
+def keeps_errors(shell: InteractiveShell) -> bool:
+    """Whether an error that is shown is shown at the cell's end and fails it, wherever it was.
+
+    So it is in kernels that are not made of ipykernel (xeus-python).
+    """
+    kernel: Any = getattr(shell, "kernel", None)
+    return kernel is not None and not hasattr(kernel, "iopub_socket")
 
 
 def _raw_parent(shell: InteractiveShell, iopub: LocalIOPub) -> dict[str, Any]:

@@ -51,14 +51,15 @@ class LocalSession:
             own = self.pool.own()
         if local is None or own is None:
             return []
-        before = local.get_parent("shell").get("metadata", {}).get("km_via")
+        before = local.get_parent().get("metadata", {}).get("km_via")
         return [*(before if isinstance(before, list) else []), own.fingerprint]
 
     def asker(self, name: str = "ssh", *, progress: Progress | None = None) -> Ask | None:
         """Return what asks this session's user in somebody's name; None when the front end takes
         no input. ``progress`` keeps silent meanwhile."""
         local = getattr(self.shell, "kernel", None)
-        if local is not None and not getattr(local, "_allow_stdin", False):
+        # Kernels not made of ipykernel do not tell before they are asked.
+        if local is not None and not getattr(local, "_allow_stdin", True):
             return None
 
         def ask(prompt: str, password: bool) -> str:

@@ -13,7 +13,14 @@ from typing import Any, NamedTuple, Self
 import zmq
 from jupyter_client.blocking.client import BlockingKernelClient
 
-from tests.support.connection import CHANNELS, Info, read_info, tcp_info, write_info
+from tests.support.connection import (
+    CHANNELS,
+    Info,
+    chosen_info,
+    read_info,
+    tcp_info,
+    write_info,
+)
 from tests.support.kernels import connected
 from tests.support.processes import Process
 from tests.support.sandbox import Sandbox
@@ -129,27 +136,34 @@ class CellRun:
 
 
 class KernelHost:
-    """An ipykernel process as a notebook server would start it, and a front end for it.
+    """A kernel's process as a notebook server would start it, and a front end for it.
 
     The front end is single-threaded: messages are read while ``run``, ``wait`` or ``wait_for``
     wait, sorted by the request they belong to, and none is ever dropped.
     """
 
     def __init__(
-        self, sandbox: Sandbox, *, python: Path | None = None, env: dict[str, str] | None = None
+        self,
+        sandbox: Sandbox,
+        *,
+        python: Path | None = None,
+        module: str = "ipykernel_launcher",
+        env: dict[str, str] | None = None,
     ) -> None:
         """Start the kernel and wait until it answers and its output arrives.
 
-        ``python`` is another environment's interpreter, such as the floor's.
+        ``python`` is another environment's interpreter, such as the floor's; ``module`` starts a
+        kernel of another make.
         """
         self.strays: list[RawMessage] = []  # iopub messages that belong to no request of ours
         self._runs: dict[str, CellRun] = {}
         name = str(uuid.uuid4())
         self.connection_file = sandbox.runtime / f"kernel-{name}.json"
-        write_info(self.connection_file, tcp_info())
+        ipykernel = module == "ipykernel_launcher"
+        write_info(self.connection_file, tcp_info() if ipykernel else chosen_info())
         with ExitStack() as stack:
             stack.callback(self.connection_file.unlink, missing_ok=True)
-            argv = [str(python or sys.executable), "-m", "ipykernel_launcher"]
+            argv = [str(python or sys.executable), "-m", module]
             self.process = stack.enter_context(
                 Process(
                     [*argv, "-f", str(self.connection_file)],
@@ -346,7 +360,8 @@ class KernelHost:
         return anything
 
     def _take(self, channel: str, message: RawMessage) -> None:
-        run = self._runs.get(message["parent_header"].get("msg_id", ""))
+        parent = message["parent_header"] or {}  # xeus welcomes with null
+        run = self._runs.get(parent.get("msg_id", ""))
         if run is None:
             self.strays.append(message)
         elif channel == "iopub":

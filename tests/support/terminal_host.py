@@ -25,6 +25,8 @@ ESCAPES = re.compile(r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b\[[0-9;?>=]*[ -/]*[
 READS = re.escape("\x1b[?2004h")  # bracketed paste on: prompt_toolkit begins to read a cell
 RUNS = re.escape("\x1b[?2004l")  # and off: the cell has been accepted and runs
 
+IPYTHON = ("-m", "IPython", "--no-banner", "--colors=NoColor")
+
 CONTINUES = r" +\.\.\.: "
 """The simple prompt for one more line."""
 
@@ -43,9 +45,12 @@ class TerminalHost:
         *,
         mode: Mode = "simple",
         python: Path | None = None,
-        arguments: tuple[str, ...] = (),
+        program: tuple[str, ...] = IPYTHON,
     ) -> None:
-        """Start it and wait for its first prompt."""
+        """Start it and wait for its first prompt.
+
+        ``program`` is what Python is to run; it has to have IPython's prompts.
+        """
         self.mode = mode
         self._count = 1  # the number in the prompt that waits for the next cell
         # NO_CPR: nobody here answers the question where the cursor is.
@@ -53,8 +58,7 @@ class TerminalHost:
         self._log = (sandbox.work / f"terminal-{uuid.uuid4().hex[:8]}.log").open("w")
         self._child = pexpect.spawn(
             str(python or sys.executable),
-            ["-m", "IPython", "--no-banner", "--colors=NoColor", *arguments]
-            + (["--simple-prompt"] if mode == "simple" else []),
+            [*program, *(["--simple-prompt"] if mode == "simple" else [])],
             env=sandbox.environment(PROMPT_TOOLKIT_NO_CPR="1", **look),
             cwd=str(sandbox.work),
             encoding="utf-8",
