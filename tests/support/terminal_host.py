@@ -25,6 +25,8 @@ ESCAPES = re.compile(r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b\[[0-9;?>=]*[ -/]*[
 READS = re.escape("\x1b[?2004h")  # bracketed paste on: prompt_toolkit begins to read a cell
 RUNS = re.escape("\x1b[?2004l")  # and off: the cell has been accepted and runs
 
+COLOURS = r"(?:\x1b\[[0-9;]*m)*"
+
 IPYTHON = ("-m", "IPython", "--no-banner", "--colors=NoColor")
 
 CONTINUES = r" +\.\.\.: "
@@ -110,7 +112,8 @@ class TerminalHost:
             TimeoutError: it did not come; the message has what came instead.
         """
         if self.mode == "full":
-            self.expect(READS + rf"[^\n]*?In \[{self._count}\]:", timeout=timeout)
+            number = f"{COLOURS}{self._count}{COLOURS}"
+            self.expect(READS + rf"[^\n]*?In \[{number}\]:", timeout=timeout)
         else:
             self.expect(rf"In \[{self._count}\]: ", timeout=timeout)
         self._count += 1
