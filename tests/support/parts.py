@@ -131,6 +131,10 @@ PARTS: dict[str, tuple[Callable[[], bool], str]] = {
         "pip install jupyterlab playwright"
         " && apt-get install -y --no-install-recommends chromium fonts-dejavu-core",
     ),
+    "headless": (
+        lambda: importable("nbconvert", "papermill", "voila"),
+        "pip install nbconvert papermill voila",
+    ),
     "qt": (
         windows,
         "pip install qtconsole PySide6-Essentials pillow"
