@@ -42,7 +42,7 @@ from tests.support.sandbox import MARK, Sandbox
 from tests.support.waiting import PATIENCE, Deadline, wait_until
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator, Page
+    from playwright.sync_api import Browser, Dialog, Locator, Page
 
 Output = dict[str, Any]
 """One output of a cell, as nbformat spells it."""
@@ -315,6 +315,23 @@ class LabPage:
         )
         self.wait_idle(timeout)
 
+    def reload(self, timeout: float = 90.0) -> None:
+        """Save, reload the page as F5 does, and wait until it has found its kernel again.
+
+        What that does the page only learns from an answer, which a busy kernel owes it for a while.
+        """
+        # Not `save`: a cell in the background changes the page again at once. Then the browser asks
+        # whether to leave.
+        self._command("docmanager:save", timeout)
+        self.page.on("dialog", _accept)
+        self.page.reload(timeout=timeout * 1000)
+        self.page.remove_listener("dialog", _accept)
+        self._wait_for(
+            "() => !!window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel",
+            timeout,
+            "the page has found its kernel again",
+        )
+
     def wait_idle(self, timeout: float = 60.0) -> None:
         """Wait until the indicator in the toolbar and the kernel connection both say idle."""
         self._wait_for(
@@ -376,6 +393,22 @@ class LabPage:
     def run_all(self, timeout: float = 120.0) -> None:
         """Run > Run All Cells, to its end (which an error in a cell brings earlier)."""
         self._command("notebook:run-all-cells", timeout)
+        self.wait_all(timeout)
+
+    def start_all(self, first: int = 0) -> None:
+        """Run > Run Selected Cell and All Below, and return at once."""
+        self.page.evaluate(
+            """first => {
+                const panel = window.jupyterapp.shell.currentWidget;
+                panel.content.activeCellIndex = first;
+                panel.content.deselectAll();
+                window.jupyterapp.commands.execute('notebook:run-all-below');
+            }""",
+            first,
+        )
+
+    def wait_all(self, timeout: float = 120.0) -> None:
+        """Wait until nothing runs or waits for its turn."""
         self._wait_for(
             "() => ![...document.querySelectorAll('.jp-Notebook-cell .jp-InputPrompt')]"
             ".some(prompt => prompt.textContent.includes('*'))",
@@ -674,6 +707,10 @@ _PROMPT = f"""(i => document.querySelectorAll('{_CELL}')[i]
 _ALL_DECODED = (
     "nodes => nodes.length > 0 && nodes.every(node => node.complete && node.naturalWidth > 0)"
 )
+
+
+def _accept(dialog: Dialog) -> None:
+    dialog.accept()
 
 
 def _free_port() -> int:
