@@ -204,7 +204,8 @@ class RemoteMagics(Magics):
         if len(kernels) > 1 or args.local:
             from .fanout import fan_out
 
-            fan_out(self._session, kernels, code, args, self._settings.text_limit)
+            session = self._session.without_comms() if args.no_html else self._session
+            fan_out(session, kernels, code, args, self._settings.text_limit)
         else:
             self._run_in_one(kernels[0], args, code, header)
 
@@ -212,7 +213,7 @@ class RemoteMagics(Magics):
         from ..kernels.execution import Limits, Turn
         from . import background, variables
 
-        session = self._session
+        session = self._session.without_comms() if args.no_html else self._session
         via = session.via()
         if kernel.info.fingerprint in via:
             raise UsageError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import getpass
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
@@ -42,6 +42,11 @@ class LocalSession:
         """Return what keeps the front end and a kernel's widgets together; None where there are
         none."""
         return None if self.comms is None else self.comms.of(kernel)
+
+    def without_comms(self) -> LocalSession:
+        """Return the same for cells whose kernel and the front end are not to be brought
+        together."""
+        return replace(self, comms=None)
 
     def via(self) -> list[str]:
         """Return the kernels that wait for this cell: ours, and those whose cells led to it."""

@@ -2,6 +2,7 @@
 execute."""
 
 import json
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -101,6 +102,28 @@ def test_widgets_are_text_and_nothing_of_them_is_passed_on(desk: Desk) -> None:
     assert kinds(run) == ["display_data", "stream"]
     assert texts(run) == ["IntSlider(value=0)"]
     assert is_harmless(run)
+
+
+OPENED = """\
+def opened(comm, message): comm.send('reached')
+get_ipython().kernel.comm_manager.register_target('of no html', opened)"""
+
+
+def test_the_front_end_cannot_reach_the_kernel_either(new_desk: Callable[..., Desk]) -> None:
+    desk = new_desk()
+
+    def answer_to_a_comm() -> str:
+        content = {"comm_id": uuid.uuid4().hex, "target_name": "of no html", "data": {}}
+        run = desk.host.send("comm_open", content)
+        desk.host.wait_for(lambda: {"comm_msg", "comm_close"} & set(kinds(run)))
+        return kinds(run)[-1]
+
+    desk.remote(OPENED, "--no-html").ok()
+    desk.remote("1", "-q --no-html").ok()
+    desk.remote("1", "--bg --no-html").ok()
+    assert answer_to_a_comm() == "comm_close"
+    desk.remote("1").ok()
+    assert answer_to_a_comm() == "comm_msg"
 
 
 def test_several_kernels_in_one_cell(desk: Desk, hand_kernel: Callable[..., HandKernel]) -> None:
