@@ -62,7 +62,7 @@ def test_what_is_no_bundle_or_an_empty_one_is_empty(data: object) -> None:
     assert passive_data(data) == {}
 
 
-@pytest.mark.parametrize("value", ['"><script>alert(1)</script>', {"a": 1}, None])
+@pytest.mark.parametrize("value", ['"><script>alert(1)</script>', "ü", {"a": 1}, None])
 @pytest.mark.parametrize("kind", ["png", "jpeg", "gif", "webp", "bmp"])
 def test_what_calls_itself_a_picture_has_to_be_base64(kind: str, value: object) -> None:
     data = {f"image/{kind}": value, "text/plain": "<Figure>"}
