@@ -132,10 +132,14 @@ def test_in_a_window_a_background_cell_says_how_it_is_doing(window: QtConsole) -
 # jupyter-console.
 
 CONSOLE = (
-    *("-m", "jupyter_console", "--kernel=python3"),
+    *("-m", "jupyter_console", "--kernel=python3", "--transport=ipc"),
     "--ZMQTerminalInteractiveShell.banner=",
     "--JupyterConsoleApp.confirm_exit=False",
 )
+
+
+SILENT = {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+"""And ipc, not TCP: else the console's kernel warns on the same terminal, some time later."""
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +149,7 @@ def console(run_folder: Path) -> Generator[TerminalHost]:
     with (
         lasting_sandbox(run_folder) as sandbox,
         HandKernel.start("tcp", sandbox) as kernel,
-        TerminalHost(sandbox, mode="full", program=CONSOLE) as console,
+        TerminalHost(sandbox, mode="full", program=CONSOLE, env=SILENT) as console,
     ):
         yield terminal_with(console, kernel)
         console.start("exit")

@@ -48,6 +48,7 @@ class TerminalHost:
         mode: Mode = "simple",
         python: Path | None = None,
         program: tuple[str, ...] = IPYTHON,
+        env: dict[str, str] | None = None,
     ) -> None:
         """Start it and wait for its first prompt.
 
@@ -61,7 +62,7 @@ class TerminalHost:
         self._child = pexpect.spawn(
             str(python or sys.executable),
             [*program, *(["--simple-prompt"] if mode == "simple" else [])],
-            env=sandbox.environment(PROMPT_TOOLKIT_NO_CPR="1", **look),
+            env=sandbox.environment(PROMPT_TOOLKIT_NO_CPR="1", **look, **(env or {})),
             cwd=str(sandbox.work),
             encoding="utf-8",
             codec_errors="replace",
