@@ -18,6 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import zmq
+from IPython.core.displaypub import CapturingDisplayPublisher
 
 from ..errors import ProtocolError, kernel_label, remote_error, sendable
 from ..kernels.comms import TYPES as COMM_TYPES
@@ -348,7 +349,8 @@ class Presenter:
 
     def _result(self, content: dict[str, Any]) -> None:
         text = _bundle(content).get("text/plain")
-        if self._in_terminal and isinstance(text, str):
+        taken = isinstance(self._shell.display_pub, CapturingDisplayPublisher)
+        if self._in_terminal and isinstance(text, str) and not taken:
             separator = "\n" if "\n" in text else ""
             number = count(self._shell) if self._alone else self._name
             print(f"Out[{number}]: {separator}{safe(text)}", flush=True)
