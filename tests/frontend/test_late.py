@@ -97,6 +97,10 @@ MEANWHILE: dict[str, Callable[[Desk], object]] = {
     "Shift-Tab": lambda desk: desk.host.inspect(remotely("pathlib.Path")),
     "a variable": lambda desk: desk.run("%kernel_pull k 6*7 --as fetched").ok(),
     "the table": lambda desk: desk.run("%kernels").ok(),
+    "a quiet cell, and Tab": lambda desk: (
+        desk.remote("print('unseen')", "-q").ok(),
+        desk.host.complete(remotely("pathlib.Pa")),
+    ),
 }
 
 
