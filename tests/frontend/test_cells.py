@@ -79,9 +79,16 @@ def test_timeit_in_it_is_measured_there(desk: Desk) -> None:
     assert " per loop (mean " in desk.remote("%%timeit -n1 -r2\npass").ok().stdout
 
 
-@pytest.mark.parametrize("cell", [remotely("print('x'); 6 * 7"), "%remote k print('x'); 6 * 7"])
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "%%time\n" + remotely("print('x'); 6 * 7"),
+        "%%time\n%remote k print('x'); 6 * 7",
+        "%time %remote k print('x'); 6 * 7",
+    ],
+)
 def test_time_above_it_is_measured_here(desk: Desk, cell: str) -> None:
-    run = desk.run(f"%%time\n{cell}").ok()
+    run = desk.run(cell).ok()
     assert re.fullmatch(r"x\n<42>\nCPU times: .*\nWall time: .*\n", transcript(run))
 
 
@@ -370,6 +377,13 @@ def test_settings_are_that_kernel_s(desk: Desk) -> None:
     desk.remote("%xmode Context").ok()
     assert "Traceback (most recent call last):" in lines[1]
     assert "-----" in error_lines(desk.run("1 / 0"))[0]
+
+
+def test_connect_info_is_that_kernel_s_own_and_tells_its_key(desk: Desk) -> None:
+    key = str(desk.kernel.info["key"])
+    assert key in desk.remote("%connect_info").ok().stdout
+    hidden = desk.run("%connection_info k").ok()
+    assert key not in str([one.content for one in hidden.outputs])
 
 
 def test_tb_shows_the_last_error_again(desk: Desk) -> None:
