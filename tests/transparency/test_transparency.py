@@ -18,7 +18,10 @@ from .normalise import WIDGETS, models_of
 NOTEBOOKS = {path.stem: path for path in (CHECKOUT / "notebooks/transparency").glob("*.ipynb")}
 
 # One for each way an output can go wrong, none that imports numpy: about 4 s each.
-QUICK = ["clears", "displays", "errors", "errors_shown", "session", "streams", "updates"]
+QUICK = [
+    *("clears", "displays", "errors", "errors_shown"),
+    *("payloads", "session", "streams", "updates"),
+]
 
 full = pytest.mark.full
 EVERY = [
