@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import html
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from .late import late_sink
 from .output import Presenter, RawRelay, choose, comms_only, presenter
+from .payloads import among_outputs
 from .terminal import one_line
 
 if TYPE_CHECKING:
@@ -25,8 +28,11 @@ LOOKS = {
 """Glyph and CSS colour of each state; the word is always there as well."""
 
 
-def start(session: LocalSession, job: Job, *, quiet: bool, **options: Any) -> None:
-    """Start a job and return at once; ``options`` as for `Kernel.submit`."""
+def start(
+    session: LocalSession, job: Job, *, header: str | None, quiet: bool, **options: Any
+) -> None:
+    """Start a job and return at once; ``options`` as for `Kernel.submit`, ``header`` as for
+    `payloads.present`."""
     kernel = job.kernel
     sink, show = choose(session, kernel)
     if isinstance(sink, RawRelay):
@@ -36,10 +42,13 @@ def start(session: LocalSession, job: Job, *, quiet: bool, **options: Any) -> No
     if quiet:
         sink = comms_only(session, kernel) if sink is not None else None
         show = _show_nothing if sink is None else None
-    elif isinstance(show, Presenter):
-        show = presenter(session, kernel, alone=False)
+    else:
+        options |= {"payload_shown": partial(among_outputs, header=header)}
+        if isinstance(show, Presenter):
+            show = presenter(session, kernel, alone=False)
+            options |= {"late": job.recording(late_sink(session, kernel))}
     status.begin()  # before any output: it stands above them
-    session.pool.jobs.start(job, sink=sink, show=show, ended=status.end, **options)
+    session.pool.jobs.start(job, sink=sink, show=show, ended=status.end, quiet=quiet, **options)
     status.begun()
 
 

@@ -23,7 +23,7 @@ from .magics import KernelMagics
 from .output import keeps_errors, local_iopub
 from .remote import RemoteMagics
 from .session import LocalSession
-from .sticky import RemoteAssign, Sticky
+from .sticky import RemoteAssign, RemoteHelp, Sticky
 from .terminal import safe
 from .variables import VariableMagics
 
@@ -147,12 +147,13 @@ def _transform(shell: InteractiveShell, sticky: Sticky) -> Callable[[], None]:
     """Have IPython pass the text of cells through ours; return what takes that out again."""
     manager: Any = shell.input_transformer_manager
     manager.cleanup_transforms.append(sticky)
-    manager.token_transformers.append(RemoteAssign)
+    manager.token_transformers += [RemoteAssign, RemoteHelp]
 
     def restore() -> None:
         for transforms, ours in (
             (manager.cleanup_transforms, sticky),
             (manager.token_transformers, RemoteAssign),
+            (manager.token_transformers, RemoteHelp),
         ):
             if ours in transforms:
                 transforms.remove(ours)

@@ -9,19 +9,22 @@ import sys
 import time
 import uuid
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 
-from ..errors import Closed, KernelGone, RemoteError, RemoteErrors, error_line
+from ..errors import Abandoned, Closed, KernelGone, RemoteError, RemoteErrors, error_line
 from ..kernels.ctrl_c import CtrlC
 from ..kernels.execution import Ask, Ended, Execution, Limits, Sink, Turn
 from ..kernels.group import Group, GroupExecution
 from ..kernels.kernel import Kernel
 from ..protocol.message import Message, Session
 from .display_ids import DisplayIds
+from .late import late_sink
 from .output import Presenter, RawRelay, presenter, raw_relay
 from .page import Page
+from .payloads import among_outputs
 from .terminal import one_line
 
 if TYPE_CHECKING:
@@ -36,9 +39,16 @@ NAMED = 3
 
 
 def fan_out(
-    session: LocalSession, kernels: list[Kernel], code: str, args: Any, text_limit: int | None
+    session: LocalSession,
+    kernels: list[Kernel],
+    code: str,
+    header: str | None,
+    args: Any,
+    text_limit: int | None,
 ) -> None:
     """Run a cell in several kernels, and here too with ``--local``; show what comes, in order.
+
+    ``header`` is as for `payloads.present`.
 
     Raises:
         RemoteErrors: it failed in one or more.
@@ -60,6 +70,8 @@ def fan_out(
             turn=Turn(keep_going=args.keep_going),
             subshell=args.subshell,
             passive=args.no_html,
+            quiet=args.quiet,
+            payload_shown=partial(among_outputs, header=header),
         )
 
 
@@ -77,7 +89,7 @@ class _FanOut:
         relay = raw_relay(session, self._reactor)
         comms = {each.name: session.comms_with(each) for each in kernels}
         self._outlet: _Queue | _Notebook = (
-            _Queue(self._running)
+            _Queue(self._running, self._late_sinks(kernels))
             if relay is None
             # What the cell shows of its own cannot be drawn anew.
             else _Notebook(relay, comms, can_clear=not args.local)
@@ -115,11 +127,17 @@ class _FanOut:
                     return
             if errors:
                 self._raise(RemoteErrors(errors, len(self._group) + 1))
+        except Abandoned:
+            self._outlet.silence()
+            raise
         finally:
             self._end()
 
     def _sink(self, name: str) -> Sink:
         return _Silent() if self._args.quiet else self._page.parts[name]
+
+    def _late_sinks(self, kernels: list[Kernel]) -> dict[str, Sink]:
+        return {kernel.name: late_sink(self._session, kernel) for kernel in kernels}
 
     def _raise(self, error: RemoteErrors) -> None:
         first = next((e for e in error.errors.values() if isinstance(e, RemoteError)), None)
@@ -245,6 +263,9 @@ class _Notebook:
         self._session = Session()
         self._progress_id = ""
 
+    def silence(self) -> None:
+        """What comes late stands in its cell and bothers nobody."""
+
     def text(self, kernel: str, stream: str, text: str) -> None:
         self._emit("stream", {"name": stream, "text": text})
 
@@ -290,9 +311,10 @@ class _Queue:
 
     can_clear = False
 
-    def __init__(self, running: GroupExecution) -> None:
+    def __init__(self, running: GroupExecution, late: dict[str, Sink]) -> None:
         self.closed = False
-        """Nobody waits any more, so that nobody would show it."""
+        """Nobody waits any more; what comes now goes to the late sinks, by kernel."""
+        self._late = late
         self._running = running
         self._session = Session()
 
@@ -306,6 +328,12 @@ class _Queue:
     def message(self, kernel: str, message: Message) -> None:
         if not self.closed:
             self._running.post(_Shown(kernel, message))
+        elif kernel in self._late:  # else a heading of the page, or a sentence: they name it
+            self._late[kernel].output(message)
+
+    def silence(self) -> None:
+        """The prompt was asked back, and is not for this cell's text."""
+        self._late = {}
 
     def comm(self, kernel: str, message: Message) -> None:
         self.message(kernel, message)

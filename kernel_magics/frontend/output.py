@@ -18,6 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import zmq
+from IPython.core.displaypub import CapturingDisplayPublisher
 
 from ..errors import ProtocolError, kernel_label, remote_error, sendable
 from ..kernels.comms import TYPES as COMM_TYPES
@@ -350,9 +351,10 @@ class Presenter:
 
     def _result(self, content: dict[str, Any]) -> None:
         text = _bundle(content).get("text/plain")
-        if self._in_terminal and isinstance(text, str):
+        taken = isinstance(self._shell.display_pub, CapturingDisplayPublisher)
+        if self._in_terminal and isinstance(text, str) and not taken:
             separator = "\n" if "\n" in text else ""
-            number = _count(self._shell) if self._alone else self._name
+            number = count(self._shell) if self._alone else self._name
             print(f"Out[{number}]: {separator}{safe(text)}", flush=True)
         else:
             self._display(content)
@@ -390,7 +392,7 @@ def raw_relay(
         return None
     name = "" if kernel is None else kernel.name
     comms = None if kernel is None else session.comms_with(kernel)
-    return RawRelay(name, iopub, reactor, parent, _count(shell), comms)
+    return RawRelay(name, iopub, reactor, parent, count(shell), comms)
 
 
 def comms_only(session: LocalSession, kernel: Kernel) -> Sink | None:
@@ -485,6 +487,6 @@ def _summary(data: dict[str, Any]) -> str:
     return f"[{', '.join(f'{mime}, {len(str(value))} bytes' for mime, value in data.items())}]"
 
 
-def _count(shell: InteractiveShell) -> int:
+def count(shell: InteractiveShell) -> int:
     """Return the number of the cell that runs; IPython 9 counts on at its start, 8 at its end."""
     return int(shell.displayhook.prompt_count)

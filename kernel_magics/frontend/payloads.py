@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.page import page
 
 from ..errors import sendable
-from .terminal import one_line, safe
+from ..protocol.message import Message, Session
+from .terminal import safe, visible
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
+
+NEXT = "the next cell is to be this; it is not filled in:"
 
 
 def present(
@@ -27,21 +31,33 @@ def present(
                 _page(shell, each)
             case "set_next_input":
                 _next_input(shell, each, header)
-            case "ask_exit":
-                kept = " (its process is to stay)" if each.get("keepkernel") is True else ""
-                _say(f"[{kernel}] was asked to exit{kept}; this session is still here")
-            case "edit_magic":
-                _say(
-                    f"[{kernel}] %edit wants {one_line(str(each.get('filename')))} opened, which "
-                    "is a file of that kernel; open it there"
-                )
+            case _:
+                for text in _not_done(each):
+                    print(f"[{kernel}] {text}", file=sys.stderr, flush=True)
+
+
+def among_outputs(
+    payload: list[dict[str, Any]], header: str | None = None
+) -> Iterator[Message | str]:
+    """Give outputs for it, and sentences without the kernel's name.
+
+    For cells that nobody waits for, and cells in several kernels: a pager opens once at most, and
+    whoever types the next cell would find it filled by surprise.
+    """
+    for each in payload:
+        match each.get("source"):
+            case "page":
+                if texts := _texts(each):
+                    yield _display(texts)
+            case "set_next_input":
+                if (code := _code(each, header)) is not None:
+                    yield _display({"text/plain": f"{NEXT}\n\n{code}"})
+            case _:
+                yield from _not_done(each)
 
 
 def _page(shell: InteractiveShell, wanted: dict[str, Any]) -> None:
-    data, start = wanted.get("data"), wanted.get("start")
-    if not isinstance(data, dict):
-        return
-    texts = {mime: sendable(text) for mime, text in data.items() if isinstance(text, str)}
+    texts, start = _texts(wanted), wanted.get("start")
     if getattr(shell, "kernel", None) is None:
         texts = {"text/plain": safe(texts.get("text/plain", ""))}
     if any(texts.values()):
@@ -49,11 +65,33 @@ def _page(shell: InteractiveShell, wanted: dict[str, Any]) -> None:
 
 
 def _next_input(shell: InteractiveShell, wanted: dict[str, Any], header: str | None) -> None:
-    text = wanted.get("text")
-    if isinstance(text, str):
-        code = sendable(text) if header is None else f"{header}\n{sendable(text)}"
+    if (code := _code(wanted, header)) is not None:
         shell.set_next_input(code, replace=wanted.get("replace") is True)
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+def _not_done(wanted: dict[str, Any]) -> Iterator[str]:
+    match wanted.get("source"):
+        case "ask_exit":
+            kept = " (its process is to stay)" if wanted.get("keepkernel") is True else ""
+            yield f"was asked to exit{kept}; this session is still here"
+        case "edit_magic":
+            file = visible(str(wanted.get("filename")))
+            yield f"%edit wants {file} opened, which is a file of that kernel; open it there"
+
+
+def _texts(wanted: dict[str, Any]) -> dict[str, str]:
+    data = wanted.get("data")
+    if not isinstance(data, dict):
+        return {}
+    return {mime: sendable(text) for mime, text in data.items() if isinstance(text, str) and text}
+
+
+def _code(wanted: dict[str, Any], header: str | None) -> str | None:
+    text = wanted.get("text")
+    if not isinstance(text, str):
+        return None
+    return sendable(text) if header is None else f"{header}\n{sendable(text)}"
+
+
+def _display(data: dict[str, str]) -> Message:
+    return Session().message("display_data", {"data": data, "metadata": {}, "transient": {}})

@@ -13,6 +13,7 @@ from IPython.core.magic_arguments import argument
 
 from ..errors import RemoteError
 from .arguments import fan_out_options, magic_arguments, parse, split_code, usage
+from .late import late_sink
 from .output import choose, comms_only
 from .payloads import present
 
@@ -205,7 +206,7 @@ class RemoteMagics(Magics):
             from .fanout import fan_out
 
             session = self._session.without_comms() if args.no_html else self._session
-            fan_out(session, kernels, code, args, self._settings.text_limit)
+            fan_out(session, kernels, code, header, args, self._settings.text_limit)
         else:
             self._run_in_one(kernels[0], args, code, header)
 
@@ -227,28 +228,33 @@ class RemoteMagics(Magics):
             "turn": Turn(keep_going=args.keep_going, told=not args.background),
             "subshell": args.subshell,
             "passive": args.no_html,
+            "quiet": args.quiet,
         }
         job = session.pool.jobs.new(kernel, code) if args.save or args.background else None
         if job is not None and args.save:
             session.shell.user_ns[args.save] = job
         if job is not None and args.background:
-            background.start(session, job, quiet=args.quiet, **options)
+            background.start(session, job, header=header, **options)
             return
         sink: Sink | None
         show: Show | None
+        late: Sink | None = None
         if args.quiet:
             sink, show = comms_only(session, kernel), _ignore
         else:
             sink, show = choose(session, kernel)
+            late = late_sink(session, kernel) if sink is None else None
         if job is not None:
             sink = job.recording(sink) if sink is not None else None
             show = job.recorded(show) if show is not None else None
+            late = job.recording(late) if late is not None else None
             options |= {"begun": job.begun, "then": job.ended}
         payload: list[dict[str, Any]] = []
         try:
             result = kernel.run(
                 code,
                 sink=sink,
+                late=late,
                 show=show,
                 ask=session.asker(kernel.name),
                 login=session.asker() if kernel.way is not None else None,

@@ -11,7 +11,9 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from IPython.core.inputtransformer2 import MagicAssign
+from IPython.core.inputtransformer2 import EscapedCommand, MagicAssign
+
+from .arguments import split_code
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -70,6 +72,24 @@ class Sticky:
 def _says_something(line: str) -> bool:
     text = line.strip()
     return bool(text) and not text.startswith("#")
+
+
+class RemoteHelp(EscapedCommand):
+    """Has ``%remote K foo?`` ask that kernel what foo is; IPython would look for a foo here."""
+
+    priority = 4  # before IPython's own help
+
+    @classmethod
+    def find(cls, tokens_by_line: Any) -> Any:
+        """Return where the first such line is."""
+        for line in tokens_by_line:
+            tokens = [token for token in line if token.string.strip()]
+            if [token.string for token in tokens[:2]] != ["%", "remote"]:
+                continue
+            text = tokens[0].line[tokens[1].end[1] :].strip()
+            if text.endswith("?") and split_code(text)[1]:
+                return cls(tokens[0].start)
+        return None
 
 
 class RemoteAssign(MagicAssign):

@@ -26,6 +26,8 @@ class Cells:
         self.running: Execution | None = None
         """The first of those that were sent and are not over; None when the kernel owes us none.
         Cells in subshells run beside it and do not count."""
+        self.newest: Execution | None = None
+        """The one that was sent last, of those that have a place for late output."""
         self._unfinished: dict[str, Execution] = {}
         self._late: OrderedDict[str, Execution] = OrderedDict()
 
@@ -46,8 +48,12 @@ class Cells:
         self._unfinished[execution.request.msg_id] = execution
 
     def find(self, msg_id: str) -> Execution | None:
-        """Return the cell of that request, also for a while after its end."""
-        return self._unfinished.get(msg_id) or self._late.get(msg_id)
+        """Return the cell of that request, also for a while after its end, and after its last
+        word."""
+        if msg_id in self._late:
+            self._late.move_to_end(msg_id)
+            return self._late[msg_id]
+        return self._unfinished.get(msg_id)
 
     @property
     def in_line(self) -> list[Execution]:
@@ -68,6 +74,8 @@ class Cells:
     def leave(self, execution: Execution) -> None:
         """It is about to be sent."""
         execution.left()
+        if execution.shows_late:
+            self.newest = execution
         if not execution.beside:
             self.running = self.running or execution
 

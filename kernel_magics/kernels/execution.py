@@ -11,8 +11,8 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
@@ -183,13 +183,18 @@ Ask = Callable[[str, bool], str]
 """Asks the user for a line: the prompt, and whether it is a password."""
 
 
+PayloadShown = Callable[[list[dict[str, Any]]], Iterable[Message | str]]
+"""Makes outputs, and sentences without the kernel's name, of a payload; on the reactor's thread."""
+
+
 class Execution:
     """One cell, from submission to its end. Made by :meth:`Kernel.submit`.
 
     ``turn`` is None for one that is sent at once. ``then`` is called with it on the reactor's
     thread when it is over. ``subshell`` is that in which it runs, True for any. ``events`` takes
     what happens in place of the queue that :meth:`wait` reads; the cell is then waited for with
-    :meth:`handle`. With ``passive`` it shows nothing that a front end would execute.
+    :meth:`handle`. With ``passive`` it shows nothing that a front end would execute. ``late``,
+    ``quiet`` and ``payload_shown`` are explained in `CellOptions`.
     """
 
     def __init__(
@@ -206,6 +211,9 @@ class Execution:
         subshell: bool | str = False,
         events: Events | None = None,
         passive: bool = False,
+        late: Sink | None = None,
+        quiet: bool = False,
+        payload_shown: PayloadShown | None = None,
     ) -> None:
         self.kernel = kernel
         self.request = request
@@ -222,11 +230,16 @@ class Execution:
         self._controls = controls
         self._sink = sink
         self._passive = passive
+        self._late = late
+        self._quiet = quiet
+        self._payload_shown = payload_shown
+        self._silent = bool(request.content.get("silent"))
         self._state = protocol.Execution(request.msg_id, now)
         self._inbox = Inbox()
         self._events: Events = self._inbox if events is None else events
         self._text = TextLimit(limits.text) if limits.text is not None else None
         self._text_noticed = False
+        self._strays = False  # the last output was an older cell's
         self._odd: list[str] = []  # reasons of messages that were dropped
         self.done = False
         """The cell is over: it has a result or an error."""
@@ -263,6 +276,17 @@ class Execution:
     def asks(self) -> bool:
         """The kernel waits for an answer, so that nothing is to be heard from it."""
         return self._questions > self._answers
+
+    @property
+    def shows_late(self) -> bool:
+        """There is a place for what comes after its end."""
+        unseen = self._silent or self._quiet
+        return not unseen and (self._sink is not None or self._late is not None)
+
+    @property
+    def unseen(self) -> bool:
+        """It was a question of ours and is over: what still comes for it is another's."""
+        return self._silent and self.done
 
     @property
     def code(self) -> str:
@@ -343,6 +367,7 @@ class Execution:
             # The press that gives up interrupts as well: ipykernel loses one in 150 that strikes
             # while it publishes.
             self.interrupt()
+            self._late = None  # the prompt that was asked back is not for this cell's text
             raise Abandoned(self.kernel) from None
         finally:
             self.leave()
@@ -474,16 +499,35 @@ class Execution:
     def notice(self, text: str) -> None:
         """Show a sentence of ours among the outputs."""
         text = f"[{self.kernel}] {text}"
-        if self._sink is not None:
-            self._to_sink(partial(self._sink.notice, text))
+        if (sink := self._sink_now()) is not None:
+            self._to_sink(partial(sink.notice, text))
         else:
             self._events.put(_Notice(text))
+
+    def stray(self, message: Message, *, forgotten: bool) -> None:
+        """Take an output that came for no cell that is known, because this is the newest.
+
+        ``forgotten``: it came for an older cell.
+        """
+        with suppress(ProtocolError):
+            message.check()
+            if forgotten:
+                if message.type == "clear_output":
+                    return  # not what this cell has shown
+                if not self._strays:
+                    self.notice("an earlier cell, whose place is forgotten, still says:")
+            self._strays = forgotten
+            if self._may_be_shown(message):
+                self._show(message)
 
     def _take(self, events: list[protocol.Event]) -> None:
         for event in events:
             match event:
                 case protocol.Output(message):
-                    self._output(message)
+                    self._strays = False
+                    shown = self._passive_form(message)
+                    if shown is not None and self._may_be_shown(shown):
+                        self._show(shown)
                 case protocol.Prompt():
                     if self._attended:
                         self._questions += 1
@@ -502,20 +546,34 @@ class Execution:
                         event = replace(event, reply=passive_reply(event.reply))
                     self._end(Ended(event, event.problem))
 
-    def _output(self, message: Message) -> None:
-        shown: Message | None = message
-        if self._passive:
-            try:
-                shown = passive_output(message)
-            except ProtocolError as error:
-                self.odd(error)
-                return
-        if shown is None or not self._may_be_shown(shown):
-            return
-        if self._sink is not None:
-            self._to_sink(partial(self._sink.output, shown))
+    def _passive_form(self, message: Message) -> Message | None:
+        """Return what may be shown of an output; None: nothing."""
+        if not self._passive:
+            return message
+        try:
+            return passive_output(message)
+        except ProtocolError as error:
+            self.odd(error)
+            return None
+
+    def _sink_now(self) -> Sink | None:
+        """Where outputs go now; None: to the one who waits."""
+        if self._sink is not None or (self._attended and not self.done):
+            return self._sink
+        return self._late
+
+    def _show(self, message: Message) -> None:
+        if (sink := self._sink_now()) is not None:
+            self._to_sink(partial(sink.output, message))
         elif self._attended and not self.done:
-            self._events.put(shown)
+            self._events.put(message)
+
+    def _show_payload(self, finished: protocol.Finished, shown: PayloadShown) -> None:
+        for each in shown(_list_of_dicts(finished.reply.get("payload"))):
+            if isinstance(each, str):
+                self.notice(each)
+            else:
+                self._show(each)
 
     def _may_be_shown(self, message: Message) -> bool:
         if self._text is None or self._text.passes(message):
@@ -532,6 +590,8 @@ class Execution:
             self.notice(f"sent what is no proper message; dropped it{more}: {self._odd[0]}")
         if self._text is not None:
             self._text.close()
+        if ended.finished is not None and self._payload_shown is not None:
+            self._to_sink(partial(self._show_payload, ended.finished, self._payload_shown))
         if self._sink is not None:
             self._to_sink(self._sink.finish)
         self._ended, self.failed, self.ended_at = ended, ended.failed, time.monotonic()

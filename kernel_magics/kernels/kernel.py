@@ -39,7 +39,17 @@ from .callbacks import Callback, Event
 from .comms import Comm, Listener, Router
 from .ctrl_c import CtrlC
 from .descriptors import reserve_descriptors
-from .execution import Ask, Events, Execution, Limits, Result, Show, Sink, Turn
+from .execution import (
+    Ask,
+    Events,
+    Execution,
+    Limits,
+    PayloadShown,
+    Result,
+    Show,
+    Sink,
+    Turn,
+)
 from .life import ATTACH_PATIENCE, KernelState, Life, readable
 from .link import LinkState, Way
 from .requests import AskedOn
@@ -88,6 +98,12 @@ class CellOptions(TypedDict, total=False):
     """Takes what happens in place of the queue that :meth:`Execution.wait` reads."""
     passive: bool
     """Its outputs hold nothing that a front end would execute, see `protocol.passive`."""
+    late: Sink | None
+    """Takes what comes without a sink when nobody waits any more: after the end, from threads."""
+    quiet: bool
+    """Nothing of it is shown. What comes late, and may be any cell's, is not taken for its."""
+    payload_shown: PayloadShown | None
+    """What of its payload is shown among its outputs, where nobody waits who could act on it."""
 
 
 @dataclass(frozen=True)
@@ -260,6 +276,9 @@ class Kernel:
             subshell=subshell,
             events=options.get("events"),
             passive=options.get("passive", False),
+            late=options.get("late"),
+            quiet=options.get("quiet", False),
+            payload_shown=options.get("payload_shown"),
         )
 
     def begin(self, execution: Execution) -> None:

@@ -30,7 +30,7 @@ from ..errors import (
     ProtocolError,
     TunnelDown,
 )
-from ..protocol.execution import Check, belongs
+from ..protocol.execution import Check, belongs, is_output
 from ..protocol.handshake import Handshake
 from ..protocol.health import Finding, Verdict
 from ..protocol.message import Message, Session, Signer
@@ -39,6 +39,7 @@ from ..wire.transport import Channel, Transport
 from ..wire.zmq import ZmqTransport
 from .callbacks import Callbacks, Event
 from .cells import Cells
+from .comms import TYPES as COMM_TYPES
 from .comms import Comms
 from .execution import END_OF_INPUT, Execution, Sink
 from .forwards import Forwards
@@ -387,13 +388,12 @@ class Life:
         if self.comms.received(message):
             return
         execution = self.cells.find(message.parent_id)
-        if execution is None:
-            if self.forwards.received(channel, message):
-                return
-            if channel == "iopub":
-                self.comms.stray(message)
-            else:
-                self.requests.replied(message)
+        if execution is None and self.forwards.received(channel, message):
+            return
+        if channel == "iopub" and (execution is None or execution.unseen):
+            self._stray(message, forgotten=execution is None)
+        elif execution is None:
+            self.requests.replied(message)
         elif belongs(channel, message.type):
             execution.receive(message, self._reactor.now)
             if execution.interrupted_early:
@@ -402,6 +402,21 @@ class Life:
                 self._over(execution)
         else:
             execution.odd(ProtocolError(f"{message.type} on {channel}"))
+
+    def _stray(self, message: Message, *, forgotten: bool) -> None:
+        """Show what belongs to a request of ours that shows nothing itself.
+
+        Kernels count what a thread prints to whatever they were asked last (ipykernel 7.1 and
+        later): a completion, say. Or the cell is long over and forgotten, which is said. What
+        belongs to others, or to nobody, is not shown.
+        """
+        newest = self.cells.newest
+        ours = message.parent_session == self._session.id
+        if message.type in COMM_TYPES:
+            self.comms.stray(message)
+        elif newest is not None and ours and is_output(message.type):
+            forgotten = forgotten and message.parent_type == "execute_request"
+            newest.stray(message, forgotten=forgotten)
 
     def link_up(self, proof: Handshake, finding: Finding | None) -> None:
         """The kernel proved itself: take stock, and send what was waiting for that."""

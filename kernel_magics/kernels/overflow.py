@@ -33,10 +33,22 @@ class TextLimit:
         if self._file is None:
             descriptor, self.path = tempfile.mkstemp(prefix="km-output-", suffix=".txt")
             self._file = os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace")
-        self._file.write(piece[1])
+        if self._file.closed:  # a thread that outlives its cell
+            self._append(piece[1])
+        else:
+            self._file.write(piece[1])
         return False
 
+    def _append(self, text: str) -> None:
+        assert self.path is not None
+        # If it was removed meanwhile, it is made anew, and not for others to read.
+        descriptor = os.open(
+            self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600
+        )
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+
     def close(self) -> None:
-        """Finish the file, if there is one."""
+        """Finish the file, if there is one; what comes later is added to it."""
         if self._file is not None:
             self._file.close()

@@ -37,6 +37,11 @@ def belongs(channel: str, msg_type: str) -> bool:
     return False
 
 
+def is_output(msg_type: str) -> bool:
+    """Whether a message of this type, on iopub, is something to show."""
+    return msg_type not in NOT_OUTPUT and belongs("iopub", msg_type)
+
+
 IDLE_GRACE = 5.0
 """Seconds without iopub traffic after which a missing ``idle`` is asked about."""
 

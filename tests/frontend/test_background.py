@@ -75,8 +75,9 @@ def test_cells_run_in_their_order_and_show_their_place(desk: Desk) -> None:
     first = desk.remote(WAIT.format(str(goes_on)) + "seen.append(1)", "--bg").ok()
     second = desk.remote("seen.append(2)", "-a").ok()
     third = desk.remote("seen.append(3)", "--noblock").ok()
-    assert "queued, 1 before it" in status(second)
-    assert "queued, 2 before it" in status(third)
+    # The I/O thread says so, which may be after the cell has returned.
+    wait_status(desk, second, "queued, 1 before it")
+    wait_status(desk, third, "queued, 2 before it")
     last = desk.start("seen")
     desk.host.wait_for(lambda: "waits for 3 cells before this one" in last.stderr)
     goes_on.touch()

@@ -330,7 +330,7 @@ def test_the_shell_is_left_as_it_was_found(new_desk: Callable[..., Desk]) -> Non
     names, judged, cleanup, tokens = desk.value(look)
     assert (names, judged) == (["do_complete", "do_inspect"], True)
     desk.run("%unload_ext kernel_magics").ok()
-    assert desk.value(look) == ([], False, cleanup - 1, tokens - 1)
+    assert desk.value(look) == ([], False, cleanup - 1, tokens - 2)
     assert desk.host.complete("%%remote k\nprin")["matches"] == ["print"]
 
 

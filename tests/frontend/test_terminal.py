@@ -107,7 +107,7 @@ def test_errors_of_this_side_are_one_line(terminal: TerminalHost) -> None:
     )
     (line,) = terminal.run(remotely("__import__('time').sleep(1)", "--timeout 0.1")).split("\n")
     assert line.startswith("ExecutionTimeout: no end after 0.1 s; ")
-    assert terminal.run("%kernel_interrupt k").startswith("asked k to interrupt ")
+    assert "asked k to interrupt " in terminal.run("%kernel_interrupt k")
     assert terminal.run(remotely("6 * 7")).endswith(": 42")
 
 

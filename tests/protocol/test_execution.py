@@ -22,6 +22,7 @@ from kernel_magics.protocol.execution import (
     Output,
     Prompt,
     belongs,
+    is_output,
 )
 from kernel_magics.protocol.message import Message, pack
 
@@ -212,6 +213,7 @@ def test_a_message_on_another_channel_answers_nothing(channel: str, msg_type: st
 )
 def test_what_a_kernel_publishes_is_output(cell: Execution, msg_type: str) -> None:
     message = said(msg_type)
+    assert is_output(msg_type)
     assert feed(cell, message) == [Output(message)]
 
 
@@ -230,6 +232,12 @@ def test_output_that_nobody_can_read_changes_nothing(
 )
 def test_what_no_cell_shows_is_not_output(cell: Execution, msg_type: str) -> None:
     assert feed(cell, said(msg_type)) == []
+    assert not is_output(msg_type)
+
+
+def test_what_answers_somebody_is_not_output_either() -> None:
+    assert not is_output("status")
+    assert not is_output("execute_reply")
 
 
 @pytest.mark.parametrize("before", [(), (REPLY,), (IDLE,), (REPLY, IDLE)])

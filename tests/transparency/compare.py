@@ -7,8 +7,9 @@ Both runs use nbclient in the same surroundings, so whatever differs comes from 
 * the same environment variables, of which those that depend on who runs the tests are removed.
 
 The remote run prefixes every code cell with ``%%remote far``, preceded by a prologue that loads the
-extension and starts the kernel. The prologue's traces are taken away again: its cells, the prefix,
-and its share of the execution counts.
+extension and starts the kernel. The prologue's traces are taken away again: its cells, the prefix
+(also of the text that a cell wants the next one filled with), and its share of the execution
+counts.
 """
 
 from __future__ import annotations
@@ -117,6 +118,9 @@ def run_remote(
         if cell_index < len(prologue) and content["status"] != "ok":
             raise PrologueFailed(f"{cell.source}: {content.get('ename')}: {content.get('evalue')}")
         _note_reply(cell, cell_index, execute_reply)
+        for payload in cell.metadata["execute_reply"]["payload"]:
+            if isinstance(payload.get("text"), str):
+                payload["text"] = payload["text"].removeprefix(PREFIX)
 
     client = NotebookClient(
         executed, kernel_name="python3", on_cell_executed=note, **_options(timeout)
@@ -132,9 +136,14 @@ def run_remote(
 
 
 def _note_reply(cell: NotebookNode, cell_index: int, execute_reply: dict[str, Any]) -> None:
-    """Keep what ends "Run All", which the outputs do not tell: some errors only print a line."""
+    """Keep what the outputs do not tell: what ends "Run All" (some errors only print a line), and
+    what the front end is to open or to fill in."""
     content = execute_reply["content"]
-    cell.metadata["execute_reply"] = {"status": content["status"], "ename": content.get("ename")}
+    cell.metadata["execute_reply"] = {
+        "status": content["status"],
+        "ename": content.get("ename"),
+        "payload": copy.deepcopy(content.get("payload") or []),
+    }
 
 
 def _uncount(cell: NotebookNode, prologue: int) -> None:

@@ -41,6 +41,8 @@ class Cell:
     """A code cell in its comparable form.
 
     ``reply`` is how the kernel said it ended: its status and, for an error, the exception's name.
+    What the reply wants of the front end (its payload) stands behind the outputs, as outputs of
+    type ``payload``.
     """
 
     source: str
@@ -185,8 +187,10 @@ def normalise(notebook: NotebookNode, *, kernel: str | None = None) -> list[Cell
     for cell in notebook["cells"]:
         cell = NotebookNode(cell)
         if cell.cell_type == "code":
-            outputs = _excluded([_plain(output) for output in cell.outputs], kernel)
-            reply = _plain(cell.metadata.get("execute_reply"))
+            reply = _plain(cell.metadata.get("execute_reply")) or {}
+            shown = [_plain(output) for output in cell.outputs]
+            shown += [_as_output(payload) for payload in reply.pop("payload", [])]
+            outputs = _excluded(shown, kernel)
             cells.append(Cell(cell.source, cell.execution_count, outputs, reply))
     if models := models_of(notebook):
         for model in models.values():
@@ -218,6 +222,13 @@ def with_numbered_models(notebook: NotebookNode) -> Any:
         if re.fullmatch("[0-9a-f]{32}", model_id):
             text = text.replace(model_id, f"model-{number}")
     return json.loads(text)
+
+
+def _as_output(payload: dict[str, Any]) -> Output:
+    """Texts where texts of outputs are; the rest as it is."""
+    text = payload.pop("text", None)
+    data = payload.pop("data", {}) if text is None else {"text/plain": text}
+    return {"output_type": "payload", "data": data, **payload}
 
 
 def _plain(node: Any) -> Any:

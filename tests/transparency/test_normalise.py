@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -38,10 +39,13 @@ def error(*traceback: str, ename: str = "ValueError", evalue: str = "no") -> Not
     return output("error", ename=ename, evalue=evalue, traceback=list(traceback))
 
 
-def notebook(*outputs: NotebookNode, status: str = "ok") -> NotebookNode:
+def notebook(
+    *outputs: NotebookNode, status: str = "ok", payload: Sequence[dict[str, object]] = ()
+) -> NotebookNode:
     """A markdown cell and one executed code cell."""
     cell = v4.new_code_cell("code", outputs=list(outputs), execution_count=1)
-    cell.metadata["execute_reply"] = {"status": status, "ename": None}
+    reply = {"status": status, "ename": None, "payload": list(payload)}
+    cell.metadata["execute_reply"] = reply
     made: NotebookNode = v4.new_notebook(cells=[v4.new_markdown_cell("text"), cell])
     return made
 
@@ -218,6 +222,34 @@ def test_a_real_difference_is_reported(name: str) -> None:
 def test_a_cell_that_wrongly_succeeds_is_reported_although_it_shows_the_same() -> None:
     here, there = notebook(stream("x"), status="error"), notebook(stream("x"), status="ok")
     assert [each.what for each in differences(here, there)] == ["how the cell ended"]
+
+
+PAGE = {"source": "page", "start": 0, "data": {"text/plain": f"File: {PID_1}"}}
+NEXT = {"source": "set_next_input", "text": "x = 1", "replace": False}
+
+
+@pytest.mark.parametrize(
+    "here, there, what",
+    [
+        ([PAGE], [], "missing payload"),
+        ([NEXT, PAGE], [PAGE], "missing payload"),
+        ([PAGE], [PAGE | {"start": 1}], "start"),
+        ([PAGE], [PAGE | {"data": {"text/plain": "File: "}}], "data[text/plain]"),
+        ([NEXT], [NEXT | {"text": "%%remote far\nx = 1"}], "data[text/plain]"),
+        ([NEXT], [NEXT | {"replace": True}], "replace"),
+        ([NEXT], [NEXT | {"source": "page"}], "source"),
+    ],
+)
+def test_a_payload_that_differs_is_reported(
+    here: list[dict[str, object]], there: list[dict[str, object]], what: str
+) -> None:
+    found = differences(notebook(payload=here), notebook(payload=there))
+    assert what in [each.what for each in found]
+
+
+def test_a_payload_names_files_of_cells_as_outputs_do() -> None:
+    other = PAGE | {"data": {"text/plain": f"File: {PID_2}"}}
+    assert differences(notebook(payload=[PAGE]), notebook(payload=[other])) == []
 
 
 def test_not_a_number_is_like_itself() -> None:

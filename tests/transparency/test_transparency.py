@@ -10,13 +10,18 @@ import nbformat
 import pytest
 from nbformat import NotebookNode, v4
 
+from tests.support import parts
+
 from .compare import CHECKOUT, PrologueFailed, differences, place, run_direct, run_remote
 from .normalise import WIDGETS, models_of
 
 NOTEBOOKS = {path.stem: path for path in (CHECKOUT / "notebooks/transparency").glob("*.ipynb")}
 
 # One for each way an output can go wrong, none that imports numpy: about 4 s each.
-QUICK = ["clears", "displays", "errors", "errors_shown", "session", "streams", "updates"]
+QUICK = [
+    *("clears", "displays", "errors", "errors_shown"),
+    *("payloads", "session", "streams", "updates"),
+]
 
 full = pytest.mark.full
 EVERY = [
@@ -36,10 +41,18 @@ def read(name: str) -> NotebookNode:
     return notebook
 
 
+def spec(name: str) -> str:
+    """The kernelspec that a notebook was written for; the test is skipped if it is not here."""
+    wanted = str(read(name).metadata.kernelspec.name)
+    if wanted in parts.PARTS:
+        parts.require(wanted)
+    return wanted
+
+
 @functools.cache
 def direct(name: str) -> NotebookNode:
     """The direct run that all tests of a notebook are measured against."""
-    return run_direct(read(name))
+    return run_direct(read(name), spec=spec(name))
 
 
 def report(here: NotebookNode, there: NotebookNode) -> str:
@@ -48,13 +61,13 @@ def report(here: NotebookNode, there: NotebookNode) -> str:
 
 @pytest.mark.parametrize("name", EVERY)
 def test_a_remote_run_shows_what_a_direct_run_shows(name: str) -> None:
-    assert report(direct(name), run_remote(read(name))) == ""
+    assert report(direct(name), run_remote(read(name), spec=spec(name))) == ""
 
 
 @full
 @pytest.mark.parametrize("name", sorted(NOTEBOOKS))
 def test_two_direct_runs_show_the_same(name: str) -> None:
-    assert report(direct(name), run_direct(read(name))) == ""
+    assert report(direct(name), run_direct(read(name), spec=spec(name))) == ""
 
 
 def spoilt(cell: NotebookNode) -> Iterator[tuple[str, NotebookNode]]:
@@ -74,6 +87,10 @@ def spoilt(cell: NotebookNode) -> Iterator[tuple[str, NotebookNode]]:
             else:
                 continue
             yield f"{what} of output {position}", copied
+    for position in range(len(cell.metadata["execute_reply"]["payload"])):
+        copied = copy.deepcopy(cell)
+        del copied.metadata["execute_reply"]["payload"][position]
+        yield f"payload {position}", copied
 
 
 @pytest.mark.parametrize("name", EVERY)
