@@ -105,6 +105,13 @@ class _LogIn:
 
 
 @dataclass(frozen=True, slots=True)
+class _Call:
+    """Another thread works for this cell, and has something to tell on the waiting one."""
+
+    callback: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The last event of a cell: how it finished there, or why it never will."""
 
@@ -116,7 +123,7 @@ class Ended:
         return self.finished is None or self.finished.status != "ok"
 
 
-Event = Message | protocol.Prompt | _Notice | _LogIn | Ended
+Event = Message | protocol.Prompt | _Notice | _LogIn | _Call | Ended
 """What the I/O thread has for the one who waits."""
 
 
@@ -313,6 +320,10 @@ class Execution:
             self.interrupted_early = self.begun is None
             self._controls.interrupt(self)
 
+    def call(self, callback: Callable[[], None]) -> None:
+        """Have the thread that waits for this call it; from any thread."""
+        self._events.put(_Call(callback))
+
     def outcome(self, *, raise_error: bool = True) -> Result:
         """Return how it ended, once it is over.
 
@@ -397,7 +408,7 @@ class Execution:
 
     def handle(
         self,
-        event: Message | protocol.Prompt | _Notice | _LogIn,
+        event: Message | protocol.Prompt | _Notice | _LogIn | _Call,
         present: Show,
         ask: Ask | None,
         ctrl_c: CtrlC,
@@ -410,6 +421,8 @@ class Execution:
             present(event.text)
         elif isinstance(event, _LogIn):
             self._log_in(login, ctrl_c)
+        elif isinstance(event, _Call):
+            event.callback()
         else:
             self._answer(event, ask, ctrl_c)
 

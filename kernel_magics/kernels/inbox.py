@@ -16,7 +16,7 @@ kernel."""
 
 
 class Inbox:
-    """One writer, one reader, in order. Grows with displays, but not with pieces of text.
+    """Many writers, one reader, in order. Grows with displays, but not with pieces of text.
 
     A `queue.SimpleQueue` carries one token per item, because its `get` is the one that a signal
     interrupts at once and that costs a microsecond; the items themselves have to be looked at

@@ -30,11 +30,13 @@ from kernel_magics.errors import (
     KernelNotFound,
     ReplyLost,
     SshError,
+    TransferError,
     TunnelDown,
 )
 from kernel_magics.kernels.kernel import Kernel
 from kernel_magics.kernels.life import KernelState
 from kernel_magics.kernels.pool import KernelPool
+from kernel_magics.kernels.values import Progress
 from kernel_magics.protocol.message import Message
 from tests.support import parts
 from tests.support.connection import read_info, write_info
@@ -308,6 +310,11 @@ def texts(shown: Sequence[Message | str]) -> list[str]:
     return [str(each.content["text"]) for each in shown if isinstance(each, Message)]
 
 
+HELD = "sum(len(m._transfers) for n, m in __import__('sys').modules.items() if n.startswith(\
+'_kernel_magics_') and n.endswith('.far'))"
+"""How many transfers the helper of values keeps."""
+
+
 class Shown:
     """What a cell shows, with the time of it."""
 
@@ -355,6 +362,40 @@ def test_a_cell_goes_on_across_a_cut(
         assert (shown.numbers[0], shown.numbers[-1]) == (0, 10**6)
         assert len(shown.said("was out of reach for a moment; output may be missing")) == 1
         assert kernel.run("print('next')").stdout == "next\n"
+
+
+@pytest.mark.parametrize(
+    "what, who",
+    [("push", "ssh"), pytest.param("pull", "the far side", marks=pytest.mark.full)],
+)
+def test_a_transfer_across_a_cut_is_told_and_sets_nothing(
+    pool: KernelPool, far: Far, server: SshServer, what: str, who: str
+) -> None:
+    kernel = pool.tunnel(HOST, far(), "far")
+    kernel.run("v = b'old' * 20_000_000")
+    cuts: list[int] = []
+
+    def cut(done: int, total: int) -> None:
+        if not cuts and done > total // 3:
+            cuts.append(done)
+            server.cut() if who == "the far side" else [each.kill() for each in logins()]
+
+    transfer: Callable[..., object] = kernel.push if what == "push" else kernel.pull
+    with pytest.raises(TransferError) as caught:
+        transfer(
+            {"v": b"new" * 20_000_000} if what == "push" else "v", progress=Progress(moved=cut)
+        )
+
+    assert caught.value.value == "v"
+    assert len(cuts) == 1
+    # When the way is there again nothing is left of it, and the next one goes.
+    tunnel = tunnel_of(kernel)
+    wait_until(lambda: tunnel.up, HEALED_WITHIN, what="the tunnel is up again")
+    wait_until(lambda: kernel.state is KernelState.IDLE, HEALED_WITHIN, what="the kernel answers")
+    wait_until(lambda: kernel.pull(HELD) == 0, HEALED_WITHIN, what="its memory there is freed")
+    assert kernel.pull("v[:3]") == b"old"
+    kernel.push({"v": bytes(9_000_000)})
+    assert kernel.pull("len(v)") == 9_000_000
 
 
 def test_a_cut_between_two_cells_is_healed_and_a_cell_meanwhile_is_refused(

@@ -30,7 +30,7 @@ from kernel_magics.errors import (
 )
 from kernel_magics.kernels.kernel import Kernel, KernelState
 from kernel_magics.kernels.pool import KernelPool
-from kernel_magics.kernels.values import Progress, language, packing, trust, wire
+from kernel_magics.kernels.values import Progress, language, nearby, packing, trust, wire
 from kernel_magics.kernels.values.packing import OUT_OF_BAND, PIECE
 from tests.support import parts
 from tests.support.kernels import HandKernel
@@ -54,6 +54,19 @@ def pool() -> Generator[KernelPool]:
 def kernel(pool: KernelPool, shared_kernel: HandKernel) -> Kernel:
     """A real kernel that others use as well."""
     return pool.attach(shared_kernel.connection_file, "real")
+
+
+@pytest.fixture
+def by_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values go as to a kernel that is not near."""
+    monkeypatch.setattr(nearby, "can_meet", lambda kernel: False)
+
+
+@pytest.fixture(params=["near", "by messages"])
+def route(request: pytest.FixtureRequest) -> None:
+    """Each way that values can go."""
+    if request.param == "by messages":
+        request.getfixturevalue("by_messages")
 
 
 def held(kernel: Kernel) -> int:
@@ -115,6 +128,7 @@ def test_several_values_are_set_at_once_and_come_in_order(kernel: Kernel) -> Non
     "size", [0, 1, OUT_OF_BAND - 1, OUT_OF_BAND, PIECE, PIECE + 1, 3 * PIECE + 7]
 )
 @pytest.mark.parametrize("kind", [bytes, bytearray, np.uint8])
+@pytest.mark.usefixtures("route")
 def test_sizes_round_the_limits_arrive_whole(kernel: Kernel, size: int, kind: Any) -> None:
     data = (b"0123456789abcdef" * (size // 16 + 1))[:size]
     value = np.frombuffer(data, np.uint8) if kind is np.uint8 else kind(data)
@@ -126,6 +140,7 @@ def test_sizes_round_the_limits_arrive_whole(kernel: Kernel, size: int, kind: An
     assert bytes(found) == data
 
 
+@pytest.mark.usefixtures("route")
 def test_writable_arrays_arrive_writable_and_readonly_ones_need_not(kernel: Kernel) -> None:
     writable = np.arange(100_000)
     fixed = np.arange(100_000)
@@ -258,6 +273,7 @@ def test_what_cannot_be_packed_here_is_told_and_nothing_is_set(kernel: Kernel) -
         kernel.pull("good")
 
 
+@pytest.mark.usefixtures("route")
 def test_what_needs_what_is_missing_there_is_told_and_nothing_is_set(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -429,6 +445,7 @@ def test_a_kernel_without_autoawait_is_no_different(kernel: Kernel) -> None:
 # What goes wrong on the way.
 
 
+@pytest.mark.usefixtures("route")
 def test_one_that_dies_while_values_are_sent_is_told_as_the_reason(
     pool: KernelPool, hand_kernel: StartHand
 ) -> None:
@@ -447,6 +464,7 @@ def test_one_that_dies_while_values_are_sent_is_told_as_the_reason(
     assert isinstance(caught.value.__cause__, KernelDied)
 
 
+@pytest.mark.usefixtures("route")
 def test_one_that_is_restarted_while_values_are_fetched_is_told(
     pool: KernelPool, hand_kernel: StartHand
 ) -> None:
@@ -467,6 +485,7 @@ def test_one_that_is_restarted_while_values_are_fetched_is_told(
     assert kernel.pull("v") == 1
 
 
+@pytest.mark.usefixtures("route")
 def test_ctrl_c_ends_a_transfer_sets_nothing_and_frees_the_memory_there(
     kernel: Kernel, shared_kernel: HandKernel
 ) -> None:
@@ -486,6 +505,7 @@ def test_ctrl_c_ends_a_transfer_sets_nothing_and_frees_the_memory_there(
     assert held(kernel) == 0
 
 
+@pytest.mark.usefixtures("route")
 def test_ctrl_c_interrupts_what_is_evaluated_there(
     kernel: Kernel, shared_kernel: HandKernel
 ) -> None:
@@ -513,6 +533,7 @@ def test_ctrl_c_interrupts_what_is_evaluated_there(
     assert kernel.pull("1") == 1
 
 
+@pytest.mark.usefixtures("route")
 def test_a_transfer_waits_for_a_busy_kernel_says_so_and_ctrl_c_leaves_that_cell_alone(
     pool: KernelPool, kernel: Kernel, shared_kernel: HandKernel
 ) -> None:
@@ -532,6 +553,7 @@ def test_a_transfer_waits_for_a_busy_kernel_says_so_and_ctrl_c_leaves_that_cell_
     assert held(kernel) == 0
 
 
+@pytest.mark.usefixtures("by_messages")
 def test_a_transfer_goes_on_when_somebodys_cell_came_in_between(
     pool: KernelPool, kernel: Kernel, shared_kernel: HandKernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -560,6 +582,7 @@ def test_a_transfer_goes_on_when_somebodys_cell_came_in_between(
     assert kernel.pull("v.sum()") == value.sum()
 
 
+@pytest.mark.usefixtures("route")
 def test_two_transfers_at_once_do_not_disturb_each_other(kernel: Kernel) -> None:
     values = {f"v{number}": np.full(5_000_000, number, np.uint8) for number in range(4)}
     found: dict[str, Any] = {}
@@ -579,6 +602,7 @@ def test_two_transfers_at_once_do_not_disturb_each_other(kernel: Kernel) -> None
     }
 
 
+@pytest.mark.usefixtures("route")
 def test_a_value_that_changes_while_it_is_sent_is_told_or_whole(
     kernel: Kernel, shared_kernel: HandKernel
 ) -> None:
@@ -595,6 +619,7 @@ def test_a_value_that_changes_while_it_is_sent_is_told_or_whole(
     assert held(kernel) == 0
 
 
+@pytest.mark.usefixtures("route")
 def test_the_pull_of_a_kernel_with_a_running_background_thread_is_whole(kernel: Kernel) -> None:
     kernel.run(
         "import threading; go = threading.Event(); chatter = threading.Thread(target=lambda: ["
@@ -739,6 +764,7 @@ def test_a_value_that_holds_itself_does_not_come_from_whom_nobody_trusts(
 # What one side lacks, and what it costs.
 
 
+@pytest.mark.usefixtures("route")
 def test_arrays_for_a_kernel_without_numpy_are_refused_and_say_why(
     pool: KernelPool, hand_kernel: StartHand
 ) -> None:
@@ -767,6 +793,7 @@ def forget_peak(pid: int | str) -> int:
 @pytest.mark.full
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
 @pytest.mark.parametrize("kind", ["array", "bytes"])
+@pytest.mark.usefixtures("route")
 def test_a_transfer_takes_little_memory_beside_the_value(
     pool: KernelPool, hand_kernel: StartHand, kind: str
 ) -> None:

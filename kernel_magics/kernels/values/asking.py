@@ -106,6 +106,17 @@ class Asking:
         self.kernel = kernel
         self._ctrl_c = ctrl_c
         self._say = say
+        self._execution: Execution | None = None  # the cell that is waited for
+
+    @property
+    def leaving(self) -> bool:
+        """Ctrl-C was pressed."""
+        return self._ctrl_c.pressed > 0
+
+    def call(self, callback: Callable[[], None]) -> None:
+        """Have the thread that waits for our cell call it; from any thread."""
+        if self._execution is not None:
+            self._execution.call(callback)
 
     def check(self) -> None:
         """Leave if Ctrl-C was pressed."""
@@ -134,6 +145,7 @@ class Asking:
         execution = self.kernel.submit(
             code, silent=silent, store_history=False, turn=Turn(keep_going=True, told=False)
         )
+        self._execution = execution
         reactor = self.kernel.reactor
 
         def look() -> None:

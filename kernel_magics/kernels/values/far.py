@@ -1,7 +1,8 @@
 """What a Python kernel is given so that values can be sent to it and fetched from it.
 
 Runs there, out of the user's sight, once in each process. What happens here is asked for by silent
-cells; the bytes come and go as comm messages, each no larger than ``PIECE``."""
+cells. The bytes come and go through a Unix socket within such a cell, if the other side is on this
+machine; else as comm messages after it, each no larger than ``PIECE``."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ import contextlib
 import json
 import sys
 import time
+import traceback
+from collections.abc import Iterator
 from typing import Any
 
 from .packing import (
@@ -24,6 +27,7 @@ from .packing import (
     pack,
     unpack,
 )
+from .pipe import Damaged, Pipe, connect
 from .plain import pack_plain, unpack_plain
 
 TARGET = "kernel_magics.values"
@@ -108,7 +112,7 @@ class Taking(Transfer):
 
     def __init__(self, names: list[str], values: list[dict[str, Any]], wants_sum: bool) -> None:
         super().__init__()
-        self._wants_sum = wants_sum
+        self.wants_sum = wants_sum
         self.names = names
         self.values = values
         self.parts = []
@@ -122,10 +126,24 @@ class Taking(Transfer):
 
     def opened(self) -> None:
         """Say which checksum will do."""
-        if self.missing >= LARGE and self._wants_sum:
+        self.say({"sum": self.can_sum()})
+
+    def can_sum(self) -> bool:
+        """Whether sums will do."""
+        if self.missing >= LARGE and self.wants_sum:
             with contextlib.suppress(ImportError):
                 library("numpy")
-        self.say({"sum": can_sum()})
+        return self.wants_sum and can_sum()
+
+    def receive(self, pipe: Pipe) -> None:
+        """Take all of it, in one go."""
+        summed = self.can_sum()
+        pipe.say({"sum": summed})
+        try:
+            pipe.fill(self._flat, summed=summed)
+        except Damaged as error:
+            raise Refused(", ".join(self.names), str(error)) from None
+        self.missing = 0
 
     def message(self, data: dict[str, Any], buffers: list[Any]) -> None:
         """Take some chunks, and say so."""
@@ -155,9 +173,35 @@ class Taking(Transfer):
         return found
 
 
-def offer(transfer: str, expressions: list[str], kind: str) -> None:
-    """Evaluate in the user's namespace, and keep what has to be fetched."""
+def offer(transfer: str, expressions: list[str], kind: str, wants_sum: bool, path: str) -> None:
+    """Evaluate in the user's namespace; send it to who listens at ``path``, or keep it until it is
+    fetched."""
     _prepare()
+    pipe = connect(path)
+    if pipe is None:
+        _transfers[transfer] = Offer(_packed(expressions, kind))
+        return
+    with _talking(pipe):
+        _give(pipe, _packed(expressions, kind), wants_sum)
+
+
+def expect(
+    transfer: str, names: list[str], values: list[dict[str, Any]], wants_sum: bool, path: str
+) -> None:
+    """Make room; take what comes from who listens at ``path`` and set it, or wait for messages.
+
+    ``wants_sum`` is whether it may be checked by sums, if they can be had here as well.
+    """
+    _prepare()
+    pipe = connect(path)
+    if pipe is None:
+        _transfers[transfer] = Taking(names, values, wants_sum)
+        return
+    with _talking(pipe):
+        _take(pipe, Taking(names, values, wants_sum))
+
+
+def _packed(expressions: list[str], kind: str) -> list[Packed]:
     packed = []
     for expression in expressions:
         try:
@@ -168,13 +212,32 @@ def offer(transfer: str, expressions: list[str], kind: str) -> None:
             packed.append(pack(value) if kind == "pickle" else pack_plain(value))
         except CannotPack as error:
             raise Refused(expression, str(error)) from None
-    _transfers[transfer] = Offer(packed)
+    return packed
 
 
-def expect(transfer: str, names: list[str], values: list[dict[str, Any]], wants_sum: bool) -> None:
-    """Make room for what will be sent, checked by sums if that can be had here as well."""
-    _prepare()
-    _transfers[transfer] = Taking(names, values, wants_sum)
+def _give(pipe: Pipe, packed: list[Packed], wants_sum: bool) -> None:
+    summed = wants_sum and can_sum()
+    pipe.say({"values": [each.description() for each in packed], "sum": summed})
+    pipe.send([part for each in packed for part in each.parts], summed=summed)
+    pipe.hear()  # that all is well: until then Ctrl-C there ends this cell
+
+
+def _take(pipe: Pipe, taking: Taking) -> None:
+    taking.receive(pipe)
+    _namespaces()[-1].update(taking.finished())
+
+
+@contextlib.contextmanager
+def _talking(pipe: Pipe) -> Iterator[None]:
+    try:
+        with pipe:
+            yield
+    except BaseException as error:
+        # IPython remembers the last traceback, and that would keep what has come so far.
+        traceback.clear_frames(error.__traceback__)
+        if isinstance(error, (EOFError, OSError)):
+            raise Refused("", "the other side gave it up") from None
+        raise
 
 
 def commit(transfer: str) -> None:

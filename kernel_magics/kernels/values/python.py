@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import keyword
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from functools import cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from functools import cache, partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from ...errors import Closed, RemoteError, TransferError
+from ...errors import Closed, KernelMagicsError, RemoteError, TransferError, TunnelDown
 from ..comms import Comm
 from .asking import Asking, ask_kernels, kind_of
+from .nearby import Fetching, Giving, Meeting, Work
 from .packing import CannotPack, CannotUnpack, Packed, can_sum, pack, unpack
 from .plain import unpack_plain
 from .trust import is_trusted
@@ -30,11 +31,18 @@ from .wire import (
 )
 
 if TYPE_CHECKING:
+    from ..execution import Execution
     from ..kernel import Kernel
     from . import Progress
 
-SENT = ("packing", "plain", "far")
+SENT = ("packing", "plain", "pipe", "far")
 """The modules that run there as well, each after those it imports."""
+
+DROPPED_AGAIN = 1.0
+"""Seconds after which a kernel that was out of reach is asked again to forget a transfer."""
+
+NOWHERE = ""
+"""In place of a path: the values go as messages."""
 
 
 class Python:
@@ -53,22 +61,28 @@ class Python:
         """
         packed = [_pack(name, value, kernel.name) for name, value in values.items()]
         about = [Description.of(each) for each in packed]
-        with (
-            ask_kernels(list(values), [kernel], progress.say) as (far,),
-            _taking(far, list(values), about, progress) as target,
-        ):
-            _move(far, Here(packed, summed=target.summed), target, about, progress)
+        with ask_kernels(list(values), [kernel], progress.say) as (far,), _transfer(far) as ours:
+            if _meet(far, Giving(packed), progress, "expect", ours, *_wanted(values, about)):
+                return
+            with _taking(far, ours, progress) as target:
+                _move(far, Here(packed, summed=target.summed), target, about, progress)
 
     def pull(self, kernel: Kernel, expressions: Sequence[str], progress: Progress) -> list[Any]:
         """Bring values; from a kernel that is not trusted, only plain data."""
         kind = "pickle" if is_trusted(kernel) else "data"
+        kinds = [kind] * len(expressions)
         with ask_kernels(expressions, [kernel], progress.say) as (far,):
-            with _offered(far, expressions, kind, progress) as source:
-                memory = Memory(source.values)
-                _move(far, source, memory, source.values, progress)
+            with _transfer(far) as theirs:
+                fetching = Fetching(kinds)
+                if _meet(far, fetching, progress, "offer", theirs, list(expressions), kind):
+                    memory = fetching.memory
+                else:
+                    with _offered(far, theirs, kinds, progress) as source:
+                        memory = Memory(source.values)
+                        _move(far, source, memory, source.values, progress)
             make = unpack if kind == "pickle" else unpack_plain
             found = []
-            for name, about, parts in zip(expressions, source.values, memory.parts, strict=True):
+            for name, about, parts in zip(expressions, memory.values, memory.parts, strict=True):
                 try:
                     found.append(make(about.readonly, parts))
                 except CannotUnpack as error:
@@ -83,10 +97,14 @@ class Python:
         kind = "pickle" if is_trusted(source) else "data"
         with (
             ask_kernels(list(values), [source, kernel], progress.say) as (near, far),
-            _offered(near, expressions, kind, progress) as offered,
-            _taking(far, list(values), offered.values, progress) as target,
+            _transfer(near) as theirs,
+            _transfer(far) as ours,
         ):
-            _move(far, offered, target, offered.values, progress)
+            _ask(near, "offer", theirs, expressions, kind, can_sum(), NOWHERE)
+            with _offered(near, theirs, [kind] * len(values), progress) as offered:
+                _ask(far, "expect", ours, *_wanted(values, offered.values), can_sum(), NOWHERE)
+                with _taking(far, ours, progress) as target:
+                    _move(far, offered, target, offered.values, progress)
 
 
 def _pack(name: str, value: object, kernel: str) -> Packed:
@@ -108,49 +126,76 @@ def _move(
     move(source, target, lambda done: progress.moved(done, total))
 
 
+def _wanted(
+    names: Iterable[str], values: Sequence[Description]
+) -> tuple[list[str], list[dict[str, Any]]]:
+    return list(names), [each.as_dict() for each in values]
+
+
+@contextmanager
+def _transfer(far: Asking) -> Iterator[str]:
+    """Name a transfer; if it is left before its end, nothing of it stays there."""
+    transfer = Comm.new_id()
+    try:
+        yield transfer
+    except BaseException:
+        _drop(far.kernel, transfer)
+        raise
+
+
+def _drop(kernel: Kernel, transfer: str) -> None:
+    """Have a kernel forget a transfer, as soon as it is in reach; nobody waits for that.
+
+    In line behind what was asked before.
+    """
+
+    def look(execution: Execution) -> None:
+        with suppress(KernelMagicsError):
+            try:
+                execution.outcome()
+            except TunnelDown:
+                kernel.reactor.call_later(DROPPED_AGAIN, partial(_drop, kernel, transfer))
+
+    if kernel.alive:
+        code = _call("drop", transfer, strict=False)
+        with suppress(Closed):
+            kernel.submit(code, silent=True, store_history=False, then=look)
+
+
+def _meet(far: Asking, work: Work, progress: Progress, function: str, *args: Any) -> bool:
+    """Begin a transfer; return whether it is over as well, because the kernel is near and came."""
+    with Meeting(far, work, progress.moved) as meeting:
+        try:
+            _ask(far, function, *args, can_sum(), meeting.path)
+        except RemoteError:
+            meeting.check()  # it may have failed there because it failed here
+            raise
+        meeting.finish()
+    return meeting.came
+
+
 @contextmanager
 def _offered(
-    far: Asking, expressions: Sequence[str], kind: str, progress: Progress
+    far: Asking, transfer: str, kinds: list[str], progress: Progress
 ) -> Iterator[FarSource]:
-    """Have a kernel evaluate and keep values until they have been fetched."""
-    with _transfer(far, "offer", list(expressions), kind) as transfer, ExitStack() as stack:
-        conversation = _conversation(far, transfer, progress, stack)
-        yield FarSource(conversation, [kind] * len(expressions))
+    """Fetch what a kernel keeps."""
+    with _conversation(far, transfer, progress) as conversation:
+        yield FarSource(conversation, kinds)
 
 
 @contextmanager
-def _taking(
-    far: Asking, names: Sequence[str], values: Sequence[Description], progress: Progress
-) -> Iterator[FarTarget]:
-    """Have a kernel make room, and set the names when everything has come."""
-    about = [each.as_dict() for each in values]
-    with _transfer(far, "expect", list(names), about, can_sum()) as transfer, ExitStack() as stack:
-        target = FarTarget(_conversation(far, transfer, progress, stack))
-        yield target
+def _taking(far: Asking, transfer: str, progress: Progress) -> Iterator[FarTarget]:
+    """Send what a kernel has made room for; the names are set when everything has come."""
+    with _conversation(far, transfer, progress) as conversation:
+        yield FarTarget(conversation)
         far.run(_call("commit", transfer))
 
 
-def _conversation(far: Asking, transfer: str, progress: Progress, stack: ExitStack) -> Conversation:
-    conversation = Conversation(far.kernel, transfer, progress.say)
-    stack.callback(conversation.close)
-    far.interrupted_by(conversation.interrupt)
-    return conversation
-
-
 @contextmanager
-def _transfer(far: Asking, function: str, *args: Any) -> Iterator[str]:
-    """Begin a transfer there; if it is left before its end, nothing of it stays."""
-    transfer = Comm.new_id()
-    try:
-        _ask(far, function, transfer, *args)
-        yield transfer
-    except BaseException:
-        if far.kernel.alive:
-            # In line behind what was asked before; nobody waits for it.
-            code = _call("drop", transfer, strict=False)
-            with suppress(Closed):
-                far.kernel.submit(code, silent=True, store_history=False)
-        raise
+def _conversation(far: Asking, transfer: str, progress: Progress) -> Iterator[Conversation]:
+    with closing(Conversation(far.kernel, transfer, progress.say)) as conversation:
+        far.interrupted_by(conversation.interrupt)
+        yield conversation
 
 
 def _ask(far: Asking, function: str, *args: Any) -> None:

@@ -95,6 +95,18 @@ class Description:
         return cls(kind, readonly, sizes)
 
     @classmethod
+    def read_all(cls, data: Any, kinds: list[str]) -> list[Description]:
+        """Check what a kernel says of several values, of which kinds were asked for.
+
+        Raises:
+            Broken: as :meth:`read`.
+        """
+        described = data.get("values") if isinstance(data, dict) else None
+        if not isinstance(described, list) or len(described) != len(kinds):
+            raise Broken("the kernel described other values than it was asked for")
+        return [cls.read(about, kind) for about, kind in zip(described, kinds, strict=True)]
+
+    @classmethod
     def of(cls, packed: Packed) -> Description:
         """Describe what is here."""
         return cls(packed.kind, packed.readonly, [part.nbytes for part in packed.parts])
@@ -144,6 +156,7 @@ class Memory:
     """Memory of this process, as a target; allocated once."""
 
     def __init__(self, values: list[Description]) -> None:
+        self.values = values
         nbytes = sum(value.nbytes for value in values)
         if nbytes > (room := _machine_memory()):
             raise Broken(f"it is said to have {nbytes:,} bytes, and this machine has {room:,}")
@@ -151,17 +164,18 @@ class Memory:
             self.parts = [[allocate(size) for size in value.sizes] for value in values]
         except MemoryError as error:
             raise Broken(f"MemoryError: {error}") from None
-        self._flat = [part for parts in self.parts for part in parts]
+        self.flat = [part for parts in self.parts for part in parts]
+        """The parts of all values, until :meth:`finish`."""
 
     def put(self, chunk: Chunk) -> None:
         """Copy it to its place; whoever yields chunks has made sure that it has one."""
         if checksum(chunk.data, summed=chunk.summed) != chunk.check:
             raise Broken("its checksum is wrong: it changed while it was sent")
-        copy(self._flat[chunk.part][chunk.offset : chunk.offset + chunk.data.nbytes], chunk.data)
+        copy(self.flat[chunk.part][chunk.offset : chunk.offset + chunk.data.nbytes], chunk.data)
 
     def finish(self) -> None:
         """Nothing is under way here."""
-        self._flat.clear()
+        self.flat.clear()
 
 
 class Conversation:
@@ -306,13 +320,7 @@ class FarSource:
 
     def __init__(self, conversation: Conversation, kinds: list[str]) -> None:
         self._conversation = conversation
-        data, _ = conversation.wait()
-        described = data.get("values")
-        if not isinstance(described, list) or len(described) != len(kinds):
-            raise Broken("the kernel described other values than it was asked for")
-        self.values = [
-            Description.read(about, kind) for about, kind in zip(described, kinds, strict=True)
-        ]
+        self.values = Description.read_all(conversation.wait()[0], kinds)
 
     def __iter__(self) -> Iterator[Chunk]:
         plan = self._plan()
