@@ -77,6 +77,9 @@ HEARING_PATIENCE = 2.0
 busy."""
 
 
+NO_LIMITS = Limits()
+
+
 class CellOptions(TypedDict, total=False):
     """How a cell is run; the first five as the messaging specification has it ("Execute")."""
 
@@ -269,7 +272,7 @@ class Kernel:
             request,
             self,
             sink,
-            options.get("limits") or Limits(),
+            options.get("limits") or NO_LIMITS,
             self.reactor.now,
             turn=options.get("turn"),
             then=options.get("then"),

@@ -17,9 +17,9 @@ import json
 import os
 import re
 import secrets
+import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -45,7 +45,13 @@ FULL_CHECK = 1024 * 1024
 LONGEST_BLANK = 64
 """Bytes of blanks before a value that are looked at when a content is not unpacked."""
 
+_PLAIN = re.compile(r"[\w.-]+", re.ASCII).fullmatch
+"""Text that stands in JSON as it is."""
+
 _VALUE_BEGINS = re.compile(rb"[:\[,]\s*-?\Z")
+
+JOIN_BELOW = 4096
+"""Bytes of all parts below which they are joined to be signed."""
 
 FRAMES_LIMIT = 10_000
 """Frames of one message: each buffer is one, and each costs some microseconds."""
@@ -53,7 +59,9 @@ FRAMES_LIMIT = 10_000
 Part = bytes | memoryview
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
-_decode = json.JSONDecoder().decode
+_decoder = json.JSONDecoder()
+_decode = _decoder.decode
+_scan = _decoder.scan_once  # type: ignore[attr-defined]  # what `decode` is a frame around
 
 
 class Signer:
@@ -71,13 +79,16 @@ class Signer:
         self._seen: set[bytes] = set()
         self._order: deque[bytes] = deque()
 
-    def sign(self, parts: Iterable[Part]) -> bytes:
+    def sign(self, parts: Sequence[Part]) -> bytes:
         """Return the hex signature of the four packed parts; empty when there is no key."""
         if self._base is None:
             return b""
         state = self._base.copy()
-        for part in parts:
-            state.update(part)
+        if sum(map(len, parts)) < JOIN_BELOW:  # each call of its own costs more than the copy
+            state.update(b"".join(parts))
+        else:
+            for part in parts:
+                state.update(part)
         return state.hexdigest().encode()
 
     def verify(self, signature: bytes, parts: Sequence[Part]) -> None:
@@ -132,10 +143,12 @@ class Message:
         self.msg_id: str = header["msg_id"]
         self.session: str = _text(header.get("session"))
         self.date = _text(header.get("date"))
-        self.parent_id = _text(parent.get("msg_id"))
-        self.parent_session = _text(parent.get("session"))
-        self.parent_subshell = _text(parent.get("subshell_id"))
-        self.parent_type = _text(parent.get("msg_type"))
+        self.parent_id = self.parent_session = self.parent_subshell = self.parent_type = ""
+        if parent:
+            self.parent_id = _text(parent.get("msg_id"))
+            self.parent_session = _text(parent.get("session"))
+            self.parent_subshell = _text(parent.get("subshell_id"))
+            self.parent_type = _text(parent.get("msg_type"))
         self.parts = tuple(parts)
         self.buffers = tuple(buffers)
         self._content: dict[str, Any] | None = None
@@ -307,7 +320,13 @@ def unpack(part: bytes) -> Any:
     Raises:
         ValueError, RecursionError: it is not JSON, or nested beyond reason.
     """
-    return _decode(part.decode("utf-8", "replace"))
+    text = part.decode("utf-8", "replace")
+    try:
+        value, end = _scan(text, 0)
+    except StopIteration:
+        return _decode(text)
+    # `decode` looks for blanks before and behind by regular expressions, which take as long again.
+    return value if end == len(text) else _decode(text)
 
 
 @lru_cache(maxsize=32)
@@ -331,6 +350,7 @@ class Session:
         self.username = username or os.environ.get("USER", "username")
         self._count = itertools.count()
         self._identity = self.id.encode()
+        self._packed_self = pack({"username": self.username, "session": self.id})[1:-1]
 
     @property
     def identity(self) -> bytes:
@@ -348,7 +368,7 @@ class Session:
             "msg_type": msg_type,
             "username": self.username,
             "session": self.id,
-            "date": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+            "date": _now(),
             "version": PROTOCOL_VERSION,
         }
 
@@ -362,7 +382,8 @@ class Session:
     ) -> Message:
         """Make a request, packed and ready to be signed."""
         header = self.header(msg_type)
-        parts = (pack(header), b"{}", pack(metadata) if metadata else b"{}", pack(content))
+        packed = self._pack_header(header)
+        parts = (packed, b"{}", pack(metadata) if metadata else b"{}", pack(content))
         return Message(header, {}, parts, buffers)
 
     def copy_of(
@@ -374,9 +395,32 @@ class Session:
         and refuse signatures they saw. Metadata, content and buffers are the bytes that came.
         """
         _, _, metadata, packed = message.parts
-        header = pack(self.header(message.type))
+        header = self._pack_header(self.header(message.type))
         body = packed if content is None else content
         return [header, packed_parent, metadata, body, *message.buffers]
+
+    def _pack_header(self, header: dict[str, Any]) -> bytes:
+        """Do what :func:`pack` does, in a third of the time."""
+        msg_id, msg_type = header["msg_id"], header["msg_type"]
+        if not (_PLAIN(msg_id) and _PLAIN(msg_type)):
+            return pack(header)
+        return b'{"msg_id": "%b", "msg_type": "%b", %b, "date": "%b", "version": "%b"}' % (
+            msg_id.encode(),
+            msg_type.encode(),
+            self._packed_self,
+            header["date"].encode(),
+            PROTOCOL_VERSION.encode(),
+        )
+
+
+def _now() -> str:
+    seconds, rest = divmod(time.time_ns(), 1_000_000_000)
+    return f"{_to_the_second(seconds)}.{rest // 1000:06d}Z"
+
+
+@lru_cache(maxsize=1)
+def _to_the_second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def _may_hold_constant(packed: bytes) -> bool:

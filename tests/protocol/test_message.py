@@ -684,6 +684,25 @@ def test_an_id_says_which_process_made_it() -> None:
     assert f"_{os.getpid()}_" in Session().header("stream")["msg_id"]
 
 
+@pytest.mark.parametrize("session", ["plain", 'o"dd', "ü\n"])
+@pytest.mark.parametrize("username", ["me", 'o"dd', "a\\b", "%b", "\udcff"])
+@pytest.mark.parametrize("msg_type", ["execute_request", 'o"dd', "type/x"])
+def test_a_packed_header_is_the_header(session: str, username: str, msg_type: str) -> None:
+    made = Session(session, username)
+    header = unpack(made.message(msg_type, {}).parts[0])
+    expected = unpack(pack(made.header(msg_type)))
+
+    assert list(header) == list(expected)
+    for each in (header, expected):
+        del each["msg_id"], each["date"]  # which differ from one to the next
+    assert header == expected
+
+
+def test_a_packed_header_has_the_bytes_that_packing_gives() -> None:
+    packed_header = Session(username="me").message("execute_request", {}).parts[0]
+    assert pack(json.loads(packed_header)) == packed_header
+
+
 # Re-sent under another parent.
 
 
