@@ -86,11 +86,15 @@ class Bench:
     def starting(self) -> HandKernel:
         """Begin to start an ipykernel by hand, over tcp.
 
-        With a history of its own: those of one user write into one file, wait for each other while
-        they do, and hold the next cell up.
+        With its history in memory, where ipyparallel has that of its engines: kernels of one user
+        write into one file, wait for each other while they do, and hold the next cell up.
         """
-        own = str(self.sandbox.root / f"ipython-{uuid.uuid4().hex[:8]}")
-        kernel = HandKernel("tcp", self.sandbox, env={"IPYTHONDIR": own})
+        own = self.sandbox.root / f"ipython-{uuid.uuid4().hex[:8]}"
+        profile = own / "profile_default"
+        profile.mkdir(parents=True)
+        settings = 'get_config().HistoryManager.hist_file = ":memory:"\n'
+        (profile / "ipython_kernel_config.py").write_text(settings)
+        kernel = HandKernel("tcp", self.sandbox, env={"IPYTHONDIR": str(own)})
         return self._stack.enter_context(kernel)
 
     def echoes(self, number: int) -> list[Path]:
