@@ -33,6 +33,8 @@ PROTOCOL_VERSION = "5.3"
 
 SIGNATURE_SCHEMES = ("hmac-sha256", "hmac-sha384", "hmac-sha512")
 
+HMAC_PADS = (0x36, 0x5C)
+
 REPLAY_WINDOW = 2**16
 """Verified signatures remembered, as in ``Session.digest_history_size``."""
 
@@ -74,22 +76,30 @@ class Signer:
     def __init__(self, key: bytes, scheme: str = "hmac-sha256") -> None:
         if scheme not in SIGNATURE_SCHEMES:
             raise ProtocolError(f"unknown signature scheme {scheme!r}")
-        self._digest = getattr(hashlib, scheme.removeprefix("hmac-"))
-        self._base = hmac.new(key, digestmod=self._digest) if key else None
+        # HMAC (RFC 2104) from its two hashes, begun once: a cell takes five signatures, and `hmac`
+        # wraps every step of each in calls of its own.
+        begin = getattr(hashlib, scheme.removeprefix("hmac-"))
+        block = begin().block_size
+        padded = (key if len(key) <= block else begin(key).digest()).ljust(block, b"\0")
+        self._inner, self._outer = (
+            begin(bytes(byte ^ pad for byte in padded)) for pad in HMAC_PADS
+        )
+        self._signs = bool(key)
         self._seen: set[bytes] = set()
         self._order: deque[bytes] = deque()
 
     def sign(self, parts: Sequence[Part]) -> bytes:
         """Return the hex signature of the four packed parts; empty when there is no key."""
-        if self._base is None:
+        if not self._signs:
             return b""
-        state = self._base.copy()
+        inner, outer = self._inner.copy(), self._outer.copy()
         if sum(map(len, parts)) < JOIN_BELOW:  # each call of its own costs more than the copy
-            state.update(b"".join(parts))
+            inner.update(b"".join(parts))
         else:
             for part in parts:
-                state.update(part)
-        return state.hexdigest().encode()
+                inner.update(part)
+        outer.update(inner.digest())
+        return bytes(outer.hexdigest(), "ascii")
 
     def verify(self, signature: bytes, parts: Sequence[Part]) -> None:
         """Accept a signature once.

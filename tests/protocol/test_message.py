@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from kernel_magics.protocol.message import (
     DELIMITER,
     FRAMES_LIMIT,
     FULL_CHECK,
+    JOIN_BELOW,
     REPLAY_WINDOW,
     Message,
     Part,
@@ -238,6 +240,16 @@ def test_a_message_with_a_changed_part_is_forged(
     with pytest.raises(MessageRejected) as caught:
         receive(frames, Signer(KEY))
     assert caught.value.forged
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("length", [1, 63, 64, 65, 127, 128, 129, 1000])
+@pytest.mark.parametrize("nbytes", [0, 5, JOIN_BELOW, 100_000])
+def test_a_signature_is_that_of_hmac(scheme: str, length: int, nbytes: int) -> None:
+    key, parts = b"k" * length, [b"{}", b"a" * nbytes, b"", b"b"]
+    theirs = hmac.digest(key, b"".join(parts), scheme.removeprefix("hmac-"))
+
+    assert Signer(key, scheme).sign(parts) == theirs.hex().encode()
 
 
 @pytest.mark.parametrize("scheme", ["hmac-md5", "sha256", "hmac-new", "", "HMAC-SHA256"])
