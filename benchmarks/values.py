@@ -66,7 +66,7 @@ def _table(numpy: Any, megabytes: int, rounds: int) -> Table:
                 pushes[name], pulls[name] = make(stack, bench, array)
             except ImportError as error:
                 missing[name] = f"not measured: {error.name} is not installed (--group peers)"
-        turns = max(3, min(rounds // 20, 2400 // megabytes))
+        turns = max(5, min(rounds // 20, 4000 // megabytes))
         pushed = take_turns(pushes, turns, warm_up=2)
         pulled = take_turns(pulls, turns, warm_up=2)
         touched = take_turns({TOUCHED: partial(_touch, numpy, nbytes)}, turns, warm_up=2)

@@ -78,7 +78,7 @@ def threads() -> list[str]:
 
 
 @pytest.mark.usefixtures("no_messages")
-@pytest.mark.parametrize("kind", ["tcp", "ipc", "curve", "floor"])
+@pytest.mark.parametrize("kind", ["tcp", "ipc", "curve", "floor", "xpython"])
 def test_a_kernel_of_this_user_here_takes_values_without_messages(
     pool: KernelPool, hand_kernel: StartHand, kind: Any
 ) -> None:
