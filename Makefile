@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 FLOOR := .venv-floor
 JS := .venv-js
+WORKERS := 2
 PIP_INSTALL := -m pip install -qq
 
 .PHONY: help run test cover lab bench soak fuzz lint floor test-floor clean \
@@ -37,12 +38,14 @@ test: deps-test
 	@if [ -z "$$KM_FLOOR_PYTHON" ] && [ -e $(FLOOR)/.km-test ]; then \
 	    export KM_FLOOR_PYTHON="$(CURDIR)/$(FLOOR)/bin/python"; \
 	fi; \
-	exec $(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	exec $(VENV)/bin/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 # What decides about other people's work may have no line that no test has seen.
+# All their tests, whatever the tier: the quick one tries fewer examples.
 cover: deps-test
-	$(VENV)/bin/python -m coverage run --source kernel_magics.protocol,kernel_magics.wire \
-	    -m pytest -q tests/protocol tests/wire
+	KM_TIER=full $(VENV)/bin/python -m coverage run \
+	    --source kernel_magics.protocol,kernel_magics.wire \
+	    -m pytest -q $(PYTEST_ARGS) tests/protocol tests/wire
 	$(VENV)/bin/python -m coverage report --show-missing --fail-under 100
 
 lab: deps-lab

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import zmq
 
@@ -23,7 +24,12 @@ from tests.support.terminal_host import Mode
 LEFT_OUT = pytest.StashKey[int]()
 SANDBOXES = pytest.StashKey[int]()
 
-# Tiers: `full` tests are long; they run with KM_TIER=full and are counted otherwise.
+# Tiers: `full` tests are long, or say once more of another version what a quick one says; they run
+# with KM_TIER=full and are counted otherwise. In a file that is `full`, a test may be `quick`.
+
+# How many examples Hypothesis tries for each of its tests that does not say it by itself.
+hypothesis.settings.register_profile("quick", max_examples=25)
+hypothesis.settings.register_profile("full", max_examples=100)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -31,24 +37,63 @@ def pytest_configure(config: pytest.Config) -> None:
     # child would inherit that: then Ctrl-C stops nothing that a test starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    config.addinivalue_line("markers", "full: a long test; runs only with KM_TIER=full")
+    config.addinivalue_line("markers", "full: long; runs only with KM_TIER=full")
+    config.addinivalue_line("markers", "quick: runs always, though its file is full")
+    # Before a test file is read: what it says of its own is added to this.
+    hypothesis.settings.load_profile("full" if os.environ.get("KM_TIER") == "full" else "quick")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if os.environ.get("KM_TIER") == "full":
         return
-    left_out = [item for item in items if item.get_closest_marker("full")]
+    left_out = [item for item in items if is_full(item)]
     if left_out:
-        items[:] = [item for item in items if item not in left_out]
+        items[:] = [item for item in items if not is_full(item)]
         config.hook.pytest_deselected(items=left_out)
         config.stash[LEFT_OUT] = len(left_out)
+
+
+def is_full(item: pytest.Item) -> bool:
+    """What is said of a test or of its parameters goes before what is said of its file."""
+    own = {mark.name for mark in item.own_markers}
+    return "full" in own or (item.get_closest_marker("full") is not None and "quick" not in own)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    # A worker of pytest-xdist shows no summary; it tells who does.
+    if told := getattr(session.config, "workeroutput", None):
+        told["left_out"] = session.config.stash.get(LEFT_OUT, 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    # All workers leave out the same. One that crashed tells nothing.
+    if told := getattr(node, "workeroutput", None):
+        node.config.stash[LEFT_OUT] = told["left_out"]
 
 
 def pytest_terminal_summary(
     terminalreporter: "pytest.TerminalReporter", config: pytest.Config
 ) -> None:
+    # With --reruns: what went wrong the first time, which would be forgotten.
+    for report in terminalreporter.stats.get("rerun", []):
+        terminalreporter.section(f"run again: {report.nodeid} ({report.when})", sep="_")
+        terminalreporter.line(report.longreprtext)
+        for title, text in report.sections:
+            terminalreporter.section(title, sep="-")
+            terminalreporter.line(text)
     if number := config.stash.get(LEFT_OUT, 0):
         terminalreporter.write_line(f"{number} tests of the full tier not run; KM_TIER=full does")
+
+
+# Workers: with `-n 2` tests run two at a time, each file in one of them, whatever --dist says.
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from tests.support.workers import ByFile
+
+    return ByFile(config, log)
 
 
 # The test run as a whole.

@@ -298,7 +298,7 @@ def played(rows: Rows) -> pytest.MarkDecorator:
                 id=f"{row.name}-{kind}",
                 # The first slow row that is asked for waits for all of them.
                 marks=[pytest.mark.timeout(300 + row.within)]
-                + ([pytest.mark.full] if row.full else []),
+                + ([pytest.mark.full] if row.in_full_tier else []),
             )
             for row in rows
             for kind in row.hosts

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from tests.faults.faces import BOTH
-from tests.faults.rows import TABLE, all_rows, table
+from tests.faults.rows import QUICK, TABLE, all_rows, table
 
 ROWS = [(file, row) for file, rows in all_rows().items() for row in rows]
 
@@ -24,6 +24,10 @@ def test_each_fault_is_described_once() -> None:
 
 def test_most_rows_are_played_in_both_hosts() -> None:
     assert sum(tuple(row.hosts) == BOTH for _, row in ROWS) >= 60
+
+
+def test_the_slow_rows_of_the_quick_tier_are_there() -> None:
+    assert {row.name for _, row in ROWS if row.slow and not row.full} > QUICK
 
 
 def test_the_table_is_up_to_date() -> None:

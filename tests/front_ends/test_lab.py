@@ -17,6 +17,8 @@ from tests.support.parts import require
 from tests.support.sandbox import Sandbox
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.full
+
 KERNELSPEC = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
 LOAD = "%load_ext kernel_magics"
 START = "%kernel_start python3 --name gpu"
@@ -196,6 +198,7 @@ def test_many_direct_messages_are_thinned_out_by_the_server(notebook: Open) -> N
 # The same through kernel_magics.
 
 
+@pytest.mark.quick
 def test_a_remote_cell_shows_streams_html_an_image_and_a_result(remote: Open) -> None:
     page = remote(f"%%remote gpu\n{RICH}", f"{RICH}")
 
@@ -237,6 +240,7 @@ def test_a_remote_input_is_answered_in_the_page(remote: Open) -> None:
     assert "hello Ada" in page.output_text(FIRST)
 
 
+@pytest.mark.quick
 def test_the_stop_button_ends_a_remote_loop_and_the_next_cell_works(remote: Open) -> None:
     page = remote(f"%%remote gpu\n{LOOP}", "%%remote gpu\n'well'")
 

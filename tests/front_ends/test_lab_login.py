@@ -19,6 +19,8 @@ from tests.support.parts import require
 from tests.support.sandbox import Sandbox
 from tests.support.sshd import HOST
 
+pytestmark = pytest.mark.full
+
 browser, notebook = test_lab.browser, test_lab.notebook
 
 FIND_SSH = """\

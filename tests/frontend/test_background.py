@@ -14,7 +14,7 @@ from tests.support.hosts import CellRun, TerminalHost
 from tests.support.kernels import HandKernel
 from tests.support.sandbox import Sandbox
 
-desk, lasting_desk = frontend.desk, frontend.lasting_desk
+desk, lasting_desk = frontend.desk, frontend.lasting_desk_newest_first
 new_desk = frontend.new_desk
 
 WAIT = "import pathlib, time\nwhile not pathlib.Path({!r}).exists(): time.sleep(0.01)\n"

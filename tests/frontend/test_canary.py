@@ -32,6 +32,8 @@ from tests.support.sandbox import MARK, Sandbox
 from tests.support.sshd import HOST
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.full
+
 StartHand = Callable[..., HandKernel]
 
 BAD_KEY = "0123-a-key-of-another-kernel-4567"
@@ -257,6 +259,7 @@ def it_was_a_session(shown: str, sandbox: Sandbox) -> None:
     assert list(sandbox.root.rglob("history.sqlite"))
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("kind", ["tcp", pytest.param("curve", marks=pytest.mark.full)])
 def test_in_a_notebook_keys_are_nowhere(
     hand_kernel: StartHand, kernel_host: Callable[..., KernelHost], sandbox: Sandbox, kind: Kind
@@ -410,6 +413,7 @@ def error_of(call: Callable[[], object]) -> KernelMagicsError:
     return caught.value
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("kind", ["tcp", "curve"])
 def test_kernels_results_and_errors_tell_nobody_the_keys(
     hand_kernel: StartHand, sandbox: Sandbox, kind: Kind

@@ -11,7 +11,7 @@ from tests.frontend import Desk, joined, remotely
 from tests.support import steps
 from tests.support.hosts import CellRun, Output
 
-desk, lasting_desk, new_desk = frontend.desk, frontend.lasting_desk, frontend.new_desk
+desk, lasting_desk, new_desk = frontend.desk, frontend.lasting_desk_newest_first, frontend.new_desk
 
 SLIDER = """\
 import ipywidgets as w

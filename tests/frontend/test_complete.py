@@ -276,6 +276,7 @@ def slowest(desk: Desk, times: int) -> float:
     return max(seconds)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("age", frontend.NEWEST_FIRST)
 def test_a_kernel_that_cannot_answer_costs_the_prompt_half_a_second_at_most(
     new_desk: Callable[..., Desk], age: frontend.Age
@@ -334,6 +335,7 @@ def test_the_shell_is_left_as_it_was_found(new_desk: Callable[..., Desk]) -> Non
     assert desk.host.complete("%%remote k\nprin")["matches"] == ["print"]
 
 
+@pytest.mark.full
 def test_somebodys_own_completion_is_asked_and_restored(
     kernel_host: Callable[..., KernelHost], shared_kernel: HandKernel
 ) -> None:
@@ -351,6 +353,7 @@ def test_somebodys_own_completion_is_asked_and_restored(
     assert host.complete("%%remote nobody\nx")["matches"] == ["theirs"]
 
 
+@pytest.mark.full
 def test_completion_without_jedi_and_without_types(new_desk: Callable[..., Desk]) -> None:
     desk = new_desk()
     desk.remote("only_there = 1\n%config Completer.use_jedi = False").ok()
@@ -465,11 +468,13 @@ def test_in_a_terminal_tab_types_the_other_kernels_name(
     assert "42" in host.finish()
 
 
+@pytest.mark.full
 def test_in_a_terminal_the_pager_shows_help(terminal: tuple[TerminalHost, HandKernel]) -> None:
     host, _ = terminal
     assert "keyword arguments" in host.run("%%remote k\ndef f():\n    'keyword arguments'\nf?")
 
 
+@pytest.mark.full
 def test_in_a_terminal_an_exit_ends_nothing_here(
     terminal: tuple[TerminalHost, HandKernel],
 ) -> None:
@@ -493,6 +498,7 @@ menu.get_completions = noted"""
 BUSY = {"sleeping": False, "spinning": True}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("how", BUSY)
 @pytest.mark.parametrize("age", frontend.NEWEST_FIRST)
 def test_in_a_terminal_tab_comes_back_in_time_while_the_other_kernel_is_busy(
@@ -522,6 +528,7 @@ def test_in_a_terminal_tab_comes_back_in_time_while_the_other_kernel_is_busy(
     assert max(map(float, file.read_text().split())) < PROMPT
 
 
+@pytest.mark.full
 def test_a_terminal_is_left_as_it_was_found(terminal_host: Callable[..., TerminalHost]) -> None:
     terminal = terminal_with(terminal_host("simple"), None)
     look = "[n for o in (get_ipython().Completer, get_ipython().prompts, "

@@ -182,6 +182,7 @@ def test_a_terminal_s_cell_ends_with_an_attached_kernel(
         assert terminal.run("%remote k 6 * 7").endswith(": 42")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("how", ["killed", "ends itself"])
 def test_a_terminal_s_cell_ends_with_an_owned_kernel(
     terminal: TerminalHost, tmp_path: Path, how: str

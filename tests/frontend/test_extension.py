@@ -151,6 +151,7 @@ def remote(line): print('their line', line)
 def remote(line, cell): print('their cell', line, cell.strip())"""
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("age", NEWEST_FIRST)
 def test_a_magic_of_somebody_else_is_replaced_with_a_warning_and_restored(
     kernel_host: Callable[..., KernelHost], shared_kernel: HandKernel, age: Age
@@ -212,6 +213,7 @@ def test_it_works_in_a_bare_shell(sandbox: Sandbox, shared_kernel: HandKernel, a
     assert "ZeroDivisionError: division by zero" in frontend.plain(done.stdout)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("age", NEWEST_FIRST)
 def test_it_loads_and_unloads_in_a_terminal(
     terminal_host: Callable[..., TerminalHost], shared_kernel: HandKernel, age: Age
@@ -240,6 +242,7 @@ def test_importing_the_package_is_quick_and_brings_no_ipython(sandbox: Sandbox) 
     assert done.stdout.strip() == ""
 
 
+@pytest.mark.full
 def test_the_end_of_the_session_leaves_nothing(
     sandbox: Sandbox, kernel_host: Callable[..., KernelHost], tmp_path: Path
 ) -> None:

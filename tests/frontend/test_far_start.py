@@ -18,6 +18,8 @@ from tests.support.sandbox import MARK, Sandbox
 from tests.support.sshd import HOST, SshServer, make_it_ask, ssh_server
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.full
+
 PASSPHRASE = "open-sesame-4711"
 WITH_ITS_OWNER = 5.0
 
@@ -62,6 +64,7 @@ def left(server: SshServer, sandbox: Sandbox) -> list[str]:
     return folders + [path.name for path in server.runtime.iterdir()]
 
 
+@pytest.mark.quick
 def test_a_kernel_is_started_there_and_used_as_one_that_is_here(host: KernelHost) -> None:
     said = host.run(f"%kernel_start ssh://{HOST}/python3 --name far --env KM_WORD='a b'").ok()
     pid = far_pid(host)
@@ -131,6 +134,7 @@ def test_what_is_wrong_is_said_in_one_line(
     assert not [path for path in (sandbox.work / "x", home / "x") if path.exists()]
 
 
+@pytest.mark.quick
 def test_what_ssh_asks_is_asked_before_it_starts(server: SshServer, host: KernelHost) -> None:
     make_it_ask(server, PASSPHRASE)
 

@@ -19,6 +19,8 @@ from tests.support.kernels import HandKernel
 from tests.support.sandbox import Sandbox
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.full
+
 desk, lasting_desk = frontend.desk, frontend.lasting_desk_newest_first
 
 full = pytest.mark.full
@@ -38,6 +40,7 @@ def numbered(lines: int) -> list[str]:
     return [str(i) for i in range(lines)]
 
 
+@pytest.mark.quick
 @LINES
 def test_a_notebook_gets_every_line_once_and_in_order(desk: Desk, lines: int) -> None:
     with desk.owned():
@@ -162,6 +165,7 @@ def test_both_streams_keep_their_order_in_a_flood(desk: Desk) -> None:
     assert by_line == [(names[i % 4], str(i)) for i in range(3000)]
 
 
+@pytest.mark.quick
 def test_the_notebook_is_interruptible_in_a_flood(desk: Desk) -> None:
     run = desk.start("i = 0\nwhile True: print(i, flush=True); i += 1")
     desk.host.wait_for(lambda: len(run.stdout) > 20_000, what="the flood")
@@ -175,6 +179,7 @@ def test_the_notebook_is_interruptible_in_a_flood(desk: Desk) -> None:
     assert desk.remote("6 * 7").ok().result == "42"
 
 
+@pytest.mark.quick
 def test_text_beyond_the_limit_goes_to_a_file_that_the_notebook_names(desk: Desk) -> None:
     desk.run("%config KernelMagics.text_limit = 100_000").ok()
     try:

@@ -256,6 +256,7 @@ def test_an_interrupt_while_a_kernel_starts_leaves_nothing(
     assert desk.remote("6 * 7").ok().result == "42"
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("milliseconds", [0, 1, 5, 20, 50, 100, 200, 400])
 def test_an_interrupt_at_any_moment_of_a_start_leaves_nothing(
     desk: Desk, milliseconds: float

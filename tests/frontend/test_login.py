@@ -23,6 +23,8 @@ from tests.support.sshd import HOST
 from tests.support.terminal_host import Mode
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.full
+
 TUNNEL = f"%kernel_tunnel {HOST} 6759 --name far"
 
 Reach = Callable[[Kind], Asking]
@@ -237,6 +239,7 @@ def asked_after_cut(way: Asking, host: KernelHost, mark: Path) -> CellRun:
     return run
 
 
+@pytest.mark.quick
 def test_a_cell_that_runs_asks_for_the_password_after_a_cut_and_goes_on(
     reach: Reach, new_host: NewHost, sandbox: Sandbox
 ) -> None:

@@ -11,6 +11,8 @@ from tests import frontend
 from tests.frontend import Desk
 from tests.support import steps
 
+pytestmark = pytest.mark.full
+
 desk, lasting_desk = frontend.desk, frontend.lasting_desk_newest_first
 
 HUGE = 200_000_000

@@ -10,6 +10,8 @@ from tests.frontend import NEWEST_FIRST, Age
 from tests.support import parts
 from tests.support.sandbox import CHECKOUT, Sandbox
 
+pytestmark = pytest.mark.full
+
 NOTEBOOKS = ["tour", "connecting"]
 
 SHOWN = {
@@ -61,6 +63,7 @@ def test_a_notebook_runs_from_beginning_to_end(sandbox: Sandbox, notebook: str, 
         assert any(text in line for line in outputs), f"{text}: {done.stdout}"
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
 def test_a_notebook_is_stored_without_outputs(notebook: str) -> None:
     stored = json.loads((CHECKOUT / "notebooks" / f"{notebook}.ipynb").read_text("utf-8"))

@@ -20,7 +20,7 @@ from tests.support import steps
 from tests.support.hosts import TerminalHost
 from tests.support.kernels import HandKernel
 
-desk, lasting_desk = frontend.desk, frontend.lasting_desk
+desk, lasting_desk = frontend.desk, frontend.lasting_desk_newest_first
 new_desk = frontend.new_desk
 
 DIED_WITHIN = 3.0

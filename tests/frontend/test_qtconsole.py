@@ -24,6 +24,8 @@ from tests.support.sandbox import Sandbox
 from tests.support.waiting import wait_until
 from tests.support.windows import Display, ended, listening, qt_variables, stand_in, window
 
+pytestmark = pytest.mark.full
+
 new_desk = frontend.new_desk
 
 MONOKAI = (0x27, 0x28, 0x22)
@@ -120,6 +122,7 @@ def test_a_window_shows_what_others_run_in_the_kernel(
     assert (kinds(run), run.stderr) == (["stream"], "")
 
 
+@pytest.mark.quick
 def test_without_a_name_it_opens_on_the_kernel_of_this_session(desk: Desk, opened: Opened) -> None:
     require("qt")
     give(desk, qt_variables(desk.sandbox))
@@ -260,6 +263,7 @@ def test_a_window_that_is_closed_leaves_no_zombie(desk: Desk, opened: Opened) ->
     wait_until(lambda: not about.is_running(), what="the notebook's kernel has collected it")
 
 
+@pytest.mark.quick
 def test_a_kernel_that_is_gone_gets_no_window(desk: Desk) -> None:
     replace(desk, "raise SystemExit('nobody gets here')")
     desk.kernel.kill()
@@ -274,6 +278,7 @@ def test_a_kernel_whose_file_is_gone_gets_no_window(desk: Desk) -> None:
     assert said == f"{desk.kernel.connection_file}: is gone, and a Qt console has to read it"
 
 
+@pytest.mark.quick
 def test_what_is_typed_wrongly_is_one_sentence(
     desk: Desk, terminal_host: Callable[..., TerminalHost]
 ) -> None:

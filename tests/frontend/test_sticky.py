@@ -15,7 +15,7 @@ from tests.support.hosts import TerminalHost
 from tests.support.kernels import HandKernel
 from tests.support.waiting import wait_until
 
-desk, lasting_desk = frontend.desk, frontend.lasting_desk
+desk, lasting_desk = frontend.desk, frontend.lasting_desk_newest_first
 new_desk = frontend.new_desk
 
 

@@ -6,14 +6,18 @@ from pathlib import Path
 import pytest
 
 from tests import frontend
-from tests.frontend import Age, Mode, remotely, terminal_with
+from tests.frontend import remotely, terminal_with
 from tests.support import parts, steps
 from tests.support.fake import FakeKernel
 from tests.support.hosts import TerminalHost
 from tests.support.kernels import HandKernel, Kind
 from tests.support.sandbox import Sandbox
 
-SEATS: list[tuple[Mode, Age]] = [("simple", "newest"), ("full", "newest"), ("simple", "floor")]
+SEATS = [
+    pytest.param(("simple", "newest"), id="simple-newest"),
+    pytest.param(("full", "newest"), id="full-newest"),
+    pytest.param(("simple", "floor"), id="simple-floor", marks=pytest.mark.full),
+]
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +27,7 @@ def place(run_folder: Path) -> Generator[Sandbox]:
         yield sandbox
 
 
-@pytest.fixture(scope="module", params=SEATS, ids="-".join)
+@pytest.fixture(scope="module", params=SEATS)
 def terminal(request: pytest.FixtureRequest, place: Sandbox) -> Generator[TerminalHost]:
     """One for all tests of this module; a kernel of the same age is attached as ``k``."""
     mode, age = request.param

@@ -22,6 +22,8 @@ from tests.support.sshd import HOST, SshServer, make_it_ask, ssh_server
 from tests.support.waiting import wait_until
 from tests.support.windows import Display, listening, qt_variables, window
 
+pytestmark = pytest.mark.full
+
 PASSPHRASE = "open-sesame-4711"
 
 
@@ -54,6 +56,7 @@ def answer(question: str, secret: bool) -> str:
     return PASSPHRASE if secret else "yes"
 
 
+@pytest.mark.quick
 def test_a_far_kernel_is_attached_and_used_as_one_that_is_here(host: KernelHost) -> None:
     said = host.run(f"%kernel_tunnel {HOST} 6759 --name far").ok()
     assert "attached far (python, pid " in said.stdout
@@ -125,6 +128,7 @@ def test_a_window_opens_on_a_far_kernel(
 # Questions.
 
 
+@pytest.mark.quick
 def test_what_ssh_asks_is_asked_in_the_notebook(
     server: SshServer, host: KernelHost, sandbox: Sandbox
 ) -> None:
@@ -179,6 +183,7 @@ def test_what_ssh_asks_is_asked_in_the_terminal(
 # The end.
 
 
+@pytest.mark.quick
 def test_unloading_ends_the_login(host: KernelHost, sandbox: Sandbox) -> None:
     host.run(f"%kernel_tunnel {HOST} 6759").ok()
     assert len(ssh_of(host.pid)) == 1

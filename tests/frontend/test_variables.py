@@ -11,7 +11,7 @@ from tests.frontend import Desk, error_lines, terminal_with
 from tests.support.hosts import CellRun, TerminalHost
 from tests.support.kernels import HandKernel
 
-desk, lasting_desk = frontend.desk, frontend.lasting_desk
+desk, lasting_desk = frontend.desk, frontend.lasting_desk_newest_first
 
 
 def said(run: CellRun) -> str:

@@ -183,6 +183,7 @@ def test_a_restart_from_here_is_told_once_and_nothing_has_died(
     assert diary.entries == ["restart"]
 
 
+@pytest.mark.full
 def test_a_restart_that_fails_is_a_death(pool: KernelPool, diary: Diary, sandbox: Sandbox) -> None:
     kernel = pool.start()
     assert kernel.owned is not None
@@ -243,6 +244,7 @@ def test_a_cut_is_neither(pool: KernelPool, fake_kernel: StartFake, diary: Diary
     diary.wait_for("dead")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("verb", ["shutdown", "detach", "close"])
 def test_an_end_that_was_wanted_is_no_death(pool: KernelPool, diary: Diary, verb: str) -> None:
     kernel = pool.start()
@@ -253,6 +255,7 @@ def test_an_end_that_was_wanted_is_no_death(pool: KernelPool, diary: Diary, verb
     assert diary.entries == []
 
 
+@pytest.mark.full
 def test_a_callback_may_use_the_kernel(pool: KernelPool, diary: Diary) -> None:
     kernel = pool.start()
 

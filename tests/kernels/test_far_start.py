@@ -13,7 +13,6 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -36,18 +35,16 @@ from tests.support.connection import read_info
 from tests.support.processes import ssh_below
 from tests.support.sandbox import MARK, Sandbox
 from tests.support.sshd import HOST, SshServer, ssh_server
+from tests.support.tiers import full
 from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.full
 
 WITH_ITS_LOGIN = 5.0
 """Seconds in which a kernel is gone after its login, however that ended."""
 
 THERE = f"ssh://{HOST}"
 ENVIRONMENT = Path(sys.prefix)
-
-
-def full(*values: object) -> list[Any]:
-    """Cases of the full tier."""
-    return [pytest.param(value, marks=pytest.mark.full) for value in values]
 
 
 @pytest.fixture
@@ -138,6 +135,7 @@ def is_gone(pid: int, server: SshServer, sandbox: Sandbox) -> bool:
 # Found and used.
 
 
+@pytest.mark.quick
 def test_a_kernel_started_there_runs_cells_where_and_with_what_it_was_told(
     pool: KernelPool, home: Path
 ) -> None:
@@ -239,6 +237,7 @@ def test_what_is_not_ipykernel_listens_on_ports_of_the_loopback(
     assert kernel.run("print(6 * 7)").stdout == "42\n"
 
 
+@pytest.mark.quick
 def test_a_python_kernel_is_private_there(
     pool: KernelPool, server: SshServer, sandbox: Sandbox
 ) -> None:
@@ -309,6 +308,7 @@ def test_another_shell_there_does_it_as_well(
         assert left_there(server, sandbox) == []
 
 
+@pytest.mark.quick
 def test_a_host_that_allows_no_more_sessions_says_what_to_do(
     sandbox: Sandbox, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -350,6 +350,7 @@ def test_a_kernelspec_that_is_not_there_is_an_error_that_lists_those_that_are(
     assert logins() == []
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     "spec", ["-x", "..", ".", "a/b", "$(touch x)", "a b", "a;b", "a'b", "a\nb", "x\0", "é", "*"]
 )
@@ -497,11 +498,9 @@ def cut(pool: KernelPool, server: SshServer) -> None:
         each.kill()
 
 
-ENDS = [shut_down, close, detach, kill_ssh, kill_session, cut]
-
-
+@pytest.mark.quick
 @pytest.mark.parametrize("kind", ["sockets", *full("ports")])
-@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("end", [close, kill_ssh, *full(shut_down, detach, kill_session, cut)])
 def test_one_that_is_held_ends_with_what_holds_it_and_leaves_nothing(
     pool: KernelPool,
     server: SshServer,
@@ -571,6 +570,7 @@ def test_how_it_ended_is_told(pool: KernelPool, server: SshServer, sandbox: Sand
 # One that is kept.
 
 
+@pytest.mark.quick
 def test_one_that_is_kept_outlives_us_and_is_found_again(
     pool: KernelPool, server: SshServer, sandbox: Sandbox
 ) -> None:
@@ -675,6 +675,7 @@ def test_one_that_only_knows_signals_is_interrupted_by_one(
     kernel.shutdown()
 
 
+@pytest.mark.quick
 def test_a_signal_reaches_it(pool: KernelPool) -> None:
     kernel = start(pool)
     kernel.run(

@@ -214,6 +214,7 @@ def test_others_see_that_a_kernel_is_attached_by_nothing_but_its_status(
     assert "execute_request" not in {each["parent_header"].get("msg_type") for each in published}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("prints", [10_000, pytest.param(40_000, marks=pytest.mark.full)])
 def test_a_flood_of_flushed_prints_of_a_kernel_of_ours_arrives_whole(
     owned: Kernel, prints: int

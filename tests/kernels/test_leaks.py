@@ -17,9 +17,13 @@ from tests.support.hosts import KernelHost
 from tests.support.kernels import HandKernel
 from tests.support.processes import Process
 from tests.support.sandbox import MARK, Sandbox
+from tests.support.tiers import full
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="counts in /proc")
+pytestmark = [
+    pytest.mark.full,
+    pytest.mark.skipif(sys.platform != "linux", reason="counts in /proc"),
+]
 
 StartHand = Callable[..., HandKernel]
 
@@ -212,9 +216,10 @@ def left(
     return {name: number for name, number in more.items() if number > 0}
 
 
-@pytest.mark.parametrize("rounds", [20, pytest.param(100, marks=pytest.mark.full)])
+@pytest.mark.quick
+@pytest.mark.parametrize("rounds", [20, *full(100)])
 @pytest.mark.parametrize(
-    "how", ["attach_run_detach", "attach_and_abandon", "abandon_by_ctrl_c", "with_magics"]
+    "how", ["with_magics", *full("attach_run_detach", "attach_and_abandon", "abandon_by_ctrl_c")]
 )
 def test_kernels_that_were_let_go_of_leave_nothing(
     hand_kernel: StartHand, sandbox: Sandbox, how: str, rounds: int
@@ -254,6 +259,7 @@ def files_in(sandbox: Sandbox) -> set[Path]:
 BUSY = "import pathlib; pathlib.Path({begun!r}).touch()\nwhile True: pass"
 
 
+@pytest.mark.quick
 def test_unloading_while_cells_run_leaves_nothing(
     hand_kernel: StartHand, kernel_host: Callable[..., KernelHost], sandbox: Sandbox
 ) -> None:

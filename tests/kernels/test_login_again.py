@@ -23,7 +23,10 @@ from tests.support.kernels import HandKernel
 from tests.support.logins import PASSWORD, Asking, Kind
 from tests.support.sandbox import Sandbox
 from tests.support.sshd import HOST, Secrets, network, ssh_server
+from tests.support.tiers import full
 from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.full
 
 COUNT = """\
 import itertools, pathlib, time
@@ -121,13 +124,10 @@ def numbers_in(shown: list[Message | str]) -> list[int]:
     return [int(line) for line in text.split()]
 
 
-WAYS = [
-    "password",
-    *(pytest.param(kind, marks=pytest.mark.full) for kind in ("passphrase", "codes")),
-    "jump",
-]
+WAYS = ["password", *full("passphrase", "codes", "jump")]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("kind", WAYS)
 def test_a_cell_that_waits_asks_and_goes_on(new_far: NewFar, sandbox: Sandbox, kind: Kind) -> None:
     far = new_far(kind)
@@ -198,6 +198,7 @@ def test_refusing_ends_the_cell_and_the_next_one_asks_again(
     assert far.way.failures() == []
 
 
+@pytest.mark.quick
 def test_who_cannot_be_asked_is_told_what_to_do(new_far: NewFar) -> None:
     far = new_far()
     far.cut()

@@ -40,6 +40,8 @@ from tests.support.processes import Process
 from tests.support.sandbox import Sandbox
 from tests.support.waiting import PATIENCE, wait_until
 
+pytestmark = pytest.mark.full
+
 WITH_ITS_OWNER = 5.0
 """Seconds in which a kernel is gone after its owner, however that ended."""
 
@@ -90,6 +92,7 @@ def argv(*words: str) -> str:
 # Options.
 
 
+@pytest.mark.quick
 def test_a_started_kernel_runs_cells_where_and_with_what_it_was_told(
     pool: KernelPool, sandbox: Sandbox
 ) -> None:
@@ -131,6 +134,7 @@ def test_an_interpreter_of_another_environment_is_started(pool: KernelPool) -> N
     assert value(kernel, "__import__('ipykernel').__version__").startswith("6.")
 
 
+@pytest.mark.quick
 def test_a_python_kernel_is_private_to_this_user(pool: KernelPool) -> None:
     kernel = pool.start()
     assert (kernel.info.transport, kernel.encrypted) == ("ipc", True)
@@ -164,6 +168,7 @@ def test_other_kernelspecs_are_started(pool: KernelPool, sandbox: Sandbox) -> No
     assert kernel.run("echo $((6 * 7))").stdout == "42\n"
 
 
+@pytest.mark.quick
 def test_a_second_of_a_name_gets_a_number(pool: KernelPool) -> None:
     assert [pool.start().name for _ in range(2)] == ["python3", "python3-2"]
 
@@ -179,6 +184,7 @@ def test_a_name_that_cannot_be_one_is_refused_before_anything_is_started(
 # Restarting.
 
 
+@pytest.mark.quick
 def test_a_restart_keeps_name_and_file_but_not_variables(pool: KernelPool) -> None:
     kernel = pool.start(name="gpu")
     kernel.run("x = 1")
@@ -202,6 +208,7 @@ def test_a_kernel_that_died_can_be_restarted(pool: KernelPool) -> None:
     assert value(kernel, "'alive again'") == "alive again"
 
 
+@pytest.mark.quick
 def test_a_cell_that_runs_at_a_restart_ends_and_says_why(
     pool: KernelPool, sandbox: Sandbox
 ) -> None:
@@ -230,6 +237,7 @@ def test_a_kernel_may_clean_up_before_a_restart_unless_it_is_now(
     assert value(kernel, "'atexit' in globals()") == "False"
 
 
+@pytest.mark.quick
 def test_a_kernel_that_ignores_everything_is_restarted_now(pool: KernelPool) -> None:
     kernel = pool.start()
     kernel.run(
@@ -305,6 +313,7 @@ def test_a_kernel_that_was_shut_down_cannot_be_restarted(pool: KernelPool) -> No
 # Signals.
 
 
+@pytest.mark.quick
 def test_a_signal_reaches_the_process_and_those_it_started(
     pool: KernelPool, sandbox: Sandbox
 ) -> None:
@@ -352,6 +361,7 @@ def test_a_signal_to_what_has_ended_unnoticed_does_nothing(pool: KernelPool) -> 
 # For a block.
 
 
+@pytest.mark.quick
 def test_a_kernel_of_ours_ends_with_its_block(pool: KernelPool, sandbox: Sandbox) -> None:
     with pool.start(name="gpu") as kernel:
         assert (pool.names, value(kernel, "'inside'")) == (["gpu"], "inside")
@@ -381,6 +391,7 @@ def test_a_block_may_end_its_kernel_before(pool: KernelPool, sandbox: Sandbox, e
     assert (pool.names, left(sandbox), kernel.alive) == ([], [], False)
 
 
+@pytest.mark.quick
 def test_a_kept_kernel_runs_on_after_its_block(pool: KernelPool) -> None:
     with pool.start(LaunchOptions(keep=True), "kept") as kept:
         kept.run("x = 41")
@@ -420,6 +431,7 @@ def test_a_kernel_may_clean_up_before_it_ends_unless_it_is_now(
     assert (pool.names, left(sandbox)) == ([], [])
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("verb", ["shutdown", "detach", "close"])
 def test_what_we_started_leaves_nothing_when_we_end_it(
     pool: KernelPool, sandbox: Sandbox, verb: str
@@ -439,6 +451,7 @@ def test_what_we_started_leaves_nothing_when_we_end_it(
         pool["gpu"]
 
 
+@pytest.mark.quick
 def test_a_busy_kernel_is_ended_as_well(pool: KernelPool, sandbox: Sandbox) -> None:
     kernel, begun = pool.start(name="gpu"), sandbox.work / "begun"
     pid = kernel.pid
@@ -462,6 +475,7 @@ def test_the_processes_a_kernel_started_end_with_it(pool: KernelPool) -> None:
     wait_until(lambda: gone(child), what="the child has ended")
 
 
+@pytest.mark.quick
 def test_a_kernel_that_died_leaves_nothing_when_the_pool_closes(
     pool: KernelPool, sandbox: Sandbox
 ) -> None:
@@ -480,6 +494,7 @@ def test_a_closed_pool_can_start_kernels_again(pool: KernelPool) -> None:
         pool.close()
 
 
+@pytest.mark.quick
 def test_kernels_are_started_side_by_side(pool: KernelPool) -> None:
     started: list[Kernel] = []
     threads = [threading.Thread(target=lambda: started.append(pool.start())) for _ in range(3)]
@@ -494,6 +509,7 @@ def test_kernels_are_started_side_by_side(pool: KernelPool) -> None:
 # What cannot be started.
 
 
+@pytest.mark.quick
 def test_an_unknown_kernelspec_is_an_error_that_lists_the_known_ones(
     pool: KernelPool, sandbox: Sandbox
 ) -> None:
@@ -509,6 +525,7 @@ def test_an_unknown_interpreter_is_an_error(pool: KernelPool, sandbox: Sandbox) 
     assert (left(sandbox), pool.names) == ([], [])
 
 
+@pytest.mark.quick
 def test_an_interpreter_without_ipykernel_is_an_error_with_its_last_words(
     pool: KernelPool, sandbox: Sandbox
 ) -> None:
@@ -582,6 +599,7 @@ def start_and_wait(pool: KernelPool, pressing: threading.Thread) -> None:
     threading.Event().wait(PATIENCE)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_an_interrupt_while_it_starts_leaves_nothing(
     pool: KernelPool, sandbox: Sandbox, moment: str
@@ -663,6 +681,7 @@ def owner(sandbox: Sandbox, closing: ExitStack) -> Callable[[str], tuple[Process
 Owner = Callable[[str], tuple[Process, list[list[str]]]]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 def test_kernels_end_with_an_owner_that_is_killed(
     owner: Owner, sandbox: Sandbox, number: signal.Signals
@@ -696,6 +715,7 @@ def tidy(file: Path, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.quick
 def test_kernels_that_are_to_be_kept_survive_their_owner_and_can_be_attached(
     owner: Owner, pool: KernelPool, sandbox: Sandbox
 ) -> None:

@@ -44,7 +44,10 @@ from tests.support.kernels import HandKernel, Kind
 from tests.support.processes import ssh_below
 from tests.support.sandbox import CHECKOUT, Sandbox
 from tests.support.sshd import HOST, Network, SshServer, network, ssh_server
+from tests.support.tiers import full
 from tests.support.waiting import PATIENCE, wait_until
+
+pytestmark = pytest.mark.full
 
 StartHand = Callable[..., HandKernel]
 
@@ -96,7 +99,8 @@ def tunnel_of(kernel: Kernel) -> Tunnel:
 # Finding and using.
 
 
-@pytest.mark.parametrize("kind", ["tcp", "ipc", "curve", "floor"])
+@pytest.mark.quick
+@pytest.mark.parametrize("kind", ["tcp", *full("ipc", "curve", "floor")])
 def test_a_cell_runs_there_as_it_does_here(pool: KernelPool, far: Far, kind: Kind) -> None:
     name = far(kind)
     kernel = pool.tunnel(HOST, name[-6:], "far")
@@ -126,6 +130,7 @@ def test_a_file_that_is_here_needs_none_there(
     assert not any(server.runtime.iterdir())
 
 
+@pytest.mark.quick
 def test_what_is_not_there_is_said_with_where_it_was_looked_for(
     pool: KernelPool, far: Far, server: SshServer
 ) -> None:
@@ -177,6 +182,7 @@ def test_the_same_kernel_is_attached_once(pool: KernelPool, far: Far) -> None:
     assert len(logins()) == 1
 
 
+@pytest.mark.quick
 def test_two_kernels_share_one_login(pool: KernelPool, far: Far) -> None:
     one, two = pool.tunnel(HOST, far(), "one"), pool.tunnel(HOST, far(), "two")
     assert one.run("print(1)").stdout + two.run("print(2)").stdout == "1\n2\n"
@@ -235,6 +241,7 @@ def test_a_console_opens_on_the_file_of_a_tunnel(pool: KernelPool, far: Far) -> 
 # The end.
 
 
+@pytest.mark.quick
 def test_detaching_takes_the_forwards_back_and_the_last_one_the_login(
     pool: KernelPool, far: Far
 ) -> None:
@@ -272,6 +279,7 @@ def test_nobody_there_is_an_error_and_leaves_nothing(
     assert logins() == []
 
 
+@pytest.mark.quick
 def test_a_kernel_that_dies_behind_a_living_tunnel_has_died(
     pool: KernelPool, hand_kernel: StartHand, server: SshServer
 ) -> None:
@@ -338,8 +346,9 @@ class Shown:
         return next(at for at, item in self.items if at > then and not isinstance(item, str))
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("times", [1, pytest.param(20, marks=pytest.mark.full)])
-@pytest.mark.parametrize("who", ["the far side", "ssh"])
+@pytest.mark.parametrize("who", ["the far side", *full("ssh")])
 @pytest.mark.timeout(400)
 def test_a_cell_goes_on_across_a_cut(
     pool: KernelPool, far: Far, server: SshServer, sandbox: Sandbox, who: str, times: int
@@ -642,6 +651,7 @@ for lports in (ports, again):
 """
 
 
+@pytest.mark.quick
 def test_tunnel_to_kernel_gives_five_ports_in_the_order_of_old(
     hand_kernel: StartHand, server: SshServer, sandbox: Sandbox
 ) -> None:
@@ -655,6 +665,7 @@ def test_tunnel_to_kernel_gives_five_ports_in_the_order_of_old(
 # Exposure.
 
 
+@pytest.mark.quick
 def test_plain_tcp_to_another_machine_is_refused_unless_the_user_says_so(
     pool: KernelPool, shared_kernel: HandKernel, sandbox: Sandbox
 ) -> None:

@@ -5,6 +5,7 @@ Linux only where it looks into ``/proc``; elsewhere threads and files are still 
 
 import gc
 import os
+import re
 import signal
 import socket
 import threading
@@ -27,6 +28,10 @@ PERMANENT_THREADS: dict[str, str] = {}
 BROWSERS = ("chromium", "chrome", "headless_shell")
 """Their helpers come and go with what a page does, and late on a busy machine; they end with the
 browser, which belongs to a whole module."""
+
+PROBE = re.compile(r"[a-z0-9_]{8}")
+"""The file by which Python's ``tempfile`` finds out whether it can write there, before it gives it
+names of its own: a process that is killed just then leaves it."""
 
 PROC = Path("/proc")
 
@@ -168,4 +173,9 @@ def _files(sandbox: Sandbox) -> set[Path]:
     Whoever asks ``tempfile`` for a place, here or in a child, gets one in there: the system's own
     folder need not be watched, where other programs come and go.
     """
-    return {path for folder in (sandbox.runtime, sandbox.temporary) for path in folder.rglob("*")}
+    return {
+        path
+        for folder in (sandbox.runtime, sandbox.temporary)
+        for path in folder.rglob("*")
+        if path.parent != sandbox.temporary or not PROBE.fullmatch(path.name)
+    }

@@ -110,18 +110,23 @@ def ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True, capture_output=True)
 
 
-_networks = itertools.count()
-
-
 @contextmanager
 def network() -> Generator[Network]:
     """Make a namespace, and take it away again."""
-    number = next(_networks)
-    network = Network(f"km{os.getpid()}-{number}", (os.getpid() + number) % 250)
     with ExitStack() as stack:
-        for namespace in (network.router, network.name):
-            ip("netns", "add", namespace)
-            stack.callback(ip, "netns", "del", namespace)
+        # Only one can have a name, and with its number go the addresses: of other test runs too.
+        for number in itertools.count(1):
+            network = Network(f"km{number}", number)
+            try:
+                ip("netns", "add", network.router)
+            except subprocess.CalledProcessError as error:
+                if number == 250 or b"File exists" not in error.stderr:
+                    raise
+            else:
+                stack.callback(ip, "netns", "del", network.router)
+                break
+        ip("netns", "add", network.name)
+        stack.callback(ip, "netns", "del", network.name)
         lay(None, network.router, network.name, f"10.213.{network.number}")
         lay(network.router, network.name, f"{network.name}f", f"10.214.{network.number}")
         inside = ("netns", "exec", network.name, "ip")

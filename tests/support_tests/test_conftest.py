@@ -17,12 +17,12 @@ RunPytest = Callable[..., Outcome]
 def run_pytest(sandbox: Sandbox) -> RunPytest:
     """Run a test file under our conftest; return the counted outcomes and all that was printed."""
 
-    def run(source: str, **variables: str) -> Outcome:
+    def run(source: str, *options: str, **variables: str) -> Outcome:
         (sandbox.work / "conftest.py").write_text("from tests.conftest import *\n")
         (sandbox.work / "test_it.py").write_text(source)
         command = [sys.executable, "-m", "pytest", "-rsfE", "-p", "no:cacheprovider"]
         done = subprocess.run(
-            [*command, f"--basetemp={sandbox.work / 'base'}", "test_it.py"],
+            [*command, f"--basetemp={sandbox.work / 'base'}", *options, "test_it.py"],
             cwd=sandbox.work,
             env=sandbox.environment(**variables),
             capture_output=True,
@@ -56,6 +56,27 @@ def test_the_full_tier_runs_all(run_pytest: RunPytest) -> None:
     assert "full tier" not in text
 
 
+FULL_FILE = """
+import pytest
+pytestmark = pytest.mark.full
+def test_long(): pass
+@pytest.mark.quick
+@pytest.mark.parametrize("age", ["new", pytest.param("old", marks=pytest.mark.full)])
+def test_central(age): pass
+"""
+
+
+def test_of_a_file_that_is_full_what_is_quick_runs(run_pytest: RunPytest) -> None:
+    outcome, _ = run_pytest(FULL_FILE, KM_TIER="")
+    assert outcome == {"passed": 1, "deselected": 2}
+
+
+def test_workers_leave_out_as_much_and_it_is_counted_once(run_pytest: RunPytest) -> None:
+    outcome, text = run_pytest(FULL, "-n2", KM_TIER="")
+    assert outcome == {"passed": 1}
+    assert text.count("1 tests of the full tier not run") == 1
+
+
 FLOOR = """
 from tests.support.parts import require
 def test_it(): require("floor")
@@ -74,6 +95,7 @@ def test_a_missing_part_that_is_required_fails(run_pytest: RunPytest) -> None:
     assert "floor is required by KM_REQUIRE but missing: python -m venv" in text
 
 
+@pytest.mark.full
 def test_a_part_that_is_here_neither_skips_nor_fails(run_pytest: RunPytest) -> None:
     outcome, _ = run_pytest(FLOOR, KM_FLOOR_PYTHON=sys.executable, KM_REQUIRE="floor")
     assert outcome == {"passed": 1}
@@ -104,6 +126,24 @@ def test_a_test_that_leaves_something_fails_and_does_not_hurt_the_next(
     assert left[2].endswith("/run/kernel-1.json")
 
 
+FLAKY = """
+import pathlib
+def test_it():
+    tried = pathlib.Path("tried")
+    again = tried.exists()
+    tried.touch()
+    assert again, "only this time"
+"""
+
+
+@pytest.mark.parametrize("workers", ["-n0", "-n2"])
+def test_why_a_test_was_run_again_is_told(run_pytest: RunPytest, workers: str) -> None:
+    outcome, text = run_pytest(FLAKY, "--reruns=2", workers)
+    assert outcome == {"passed": 1}
+    assert "run again: test_it.py::test_it (call)" in text
+    assert "AssertionError: only this time" in text
+
+
 FIXTURES = """
 import os
 def test_kernels_and_hosts_are_closed_even_when_a_test_fails(hand_kernel, fake_kernel, kernel_host):
@@ -118,11 +158,13 @@ def test_the_shared_kernel_is_still_there(shared_kernel):
 """
 
 
+@pytest.mark.full
 def test_fixtures_close_what_they_opened(run_pytest: RunPytest) -> None:
     outcome, text = run_pytest(FIXTURES)
     assert outcome == {"passed": 2, "failed": 1}, text
 
 
+@pytest.mark.full
 def test_the_run_folder_is_short_and_goes_with_the_run(run_pytest: RunPytest) -> None:
     outcome, text = run_pytest("def test_it(sandbox): print('AT', sandbox.root); assert 0")
     assert outcome == {"failed": 1}

@@ -8,9 +8,12 @@ from tests.support import parts
 from tests.support.hosts import KernelHost
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.full
+
 Start = Callable[..., KernelHost]
 
 
+@pytest.mark.quick
 def test_a_cell_gives_its_outputs_in_order(kernel_host: Start) -> None:
     run = kernel_host().run(
         "import sys\n"
@@ -38,6 +41,7 @@ def test_a_failed_cell_is_told_and_can_be_insisted_upon(kernel_host: Start) -> N
         run.ok()
 
 
+@pytest.mark.quick
 def test_questions_are_answered_by_the_test(kernel_host: Start) -> None:
     asked: list[tuple[str, bool]] = []
 
@@ -87,6 +91,7 @@ def test_nothing_is_lost_that_nobody_reads_yet(kernel_host: Start) -> None:
     assert [int(line.split()[0]) for line in run.stdout.splitlines()] == list(range(4000))
 
 
+@pytest.mark.quick
 def test_a_dead_host_is_named_at_once(kernel_host: Start) -> None:
     host = kernel_host()
     with pytest.raises(RuntimeError, match="the host's process has ended"):

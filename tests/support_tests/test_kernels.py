@@ -8,9 +8,12 @@ from tests.support.connection import read_info
 from tests.support.kernels import HandKernel, Kind, connected
 from tests.support.sandbox import Sandbox
 
+pytestmark = pytest.mark.full
+
 Start = Callable[..., HandKernel]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("kind", ["tcp", "ipc", "curve", "floor"])
 def test_each_kind_of_ipykernel_answers_from_outside(hand_kernel: Start, kind: Kind) -> None:
     kernel = hand_kernel(kind)
@@ -18,6 +21,7 @@ def test_each_kind_of_ipykernel_answers_from_outside(hand_kernel: Start, kind: K
     assert kernel.value("__import__('os').getpid()") == kernel.pid
 
 
+@pytest.mark.quick
 def test_a_bash_kernel_answers_from_outside(hand_kernel: Start) -> None:
     kernel = hand_kernel("bash")
     kernel.ask("x=words")
@@ -48,6 +52,7 @@ def test_an_encrypted_kernel_is_silent_towards_a_client_without_keys(hand_kernel
         assert not stranger.shell_channel.msg_ready()
 
 
+@pytest.mark.quick
 def test_asking_leaves_no_trace_in_the_kernel(shared_kernel: HandKernel) -> None:
     before = shared_kernel.value("get_ipython().execution_count")
     shared_kernel.ask("secret = 1", more="secret")

@@ -7,7 +7,10 @@ from nbformat.v4 import new_code_cell, new_notebook
 from tests.support.hosts import run_notebook
 from tests.support.sandbox import Sandbox
 
+pytestmark = pytest.mark.full
 
+
+@pytest.mark.quick
 def test_cells_run_after_their_prologue_and_keep_their_outputs(sandbox: Sandbox) -> None:
     result = run_notebook(["print(x)", "x + 1"], sandbox, prologue=["x = 1"])
     assert [cell.source for cell in result.cells] == ["x = 1", "print(x)", "x + 1"]

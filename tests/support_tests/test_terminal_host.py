@@ -8,10 +8,13 @@ from tests.support import parts
 from tests.support.hosts import TerminalHost
 from tests.support.terminal_host import Mode
 
+pytestmark = pytest.mark.full
+
 Start = Callable[..., TerminalHost]
 BOTH = pytest.mark.parametrize("mode", ["simple", "full"])
 
 
+@pytest.mark.quick
 @BOTH
 def test_a_cell_prints_and_shows_its_value(terminal_host: Start, mode: Mode) -> None:
     terminal = terminal_host(mode)
@@ -61,6 +64,7 @@ def test_what_does_not_come_is_told_with_what_came_instead(terminal_host: Start)
         terminal.expect("never", timeout=0.5)
 
 
+@pytest.mark.quick
 def test_a_terminal_that_ends_is_told_as_such(terminal_host: Start) -> None:
     with pytest.raises(TimeoutError, match="ended"):
         terminal_host().run("import os; os._exit(1)")
