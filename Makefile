@@ -15,7 +15,8 @@ PIP_INSTALL := -m pip install -qq
 
 help:
 	@echo 'make run         run the tour, notebooks/tour.ipynb, and print what it shows'
-	@echo 'make test        the tests; PYTEST_ARGS="-k name" is handed to pytest,'
+	@echo 'make test        the quick tests, two at a time; PYTEST_ARGS="-k name" is handed to'
+	@echo '                 pytest ("-n 0": one at a time, as debuggers need it),'
 	@echo '                 KM_TIER=full adds the long ones, KM_REQUIRE=bash,floor,lab,...'
 	@echo '                 turns "skipped: not installed" into a failure'
 	@echo 'make cover       whether protocol/ and wire/ are tested whole, branch by branch'

@@ -44,6 +44,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):  # we are one of several
+        from tests.support.workers import LONGEST, unit
+
+        items.sort(key=lambda item: unit(item.nodeid) not in LONGEST)
     if os.environ.get("KM_TIER") == "full":
         return
     left_out = [item for item in items if is_full(item)]
@@ -86,7 +90,8 @@ def pytest_terminal_summary(
         terminalreporter.write_line(f"{number} tests of the full tier not run; KM_TIER=full does")
 
 
-# Workers: with `-n 2` tests run two at a time, each file in one of them, whatever --dist says.
+# Workers: with `-n 2` tests run two at a time, each file in one of them, whatever --dist says. Only
+# then is pytest-xdist needed.
 
 
 @pytest.hookimpl(optionalhook=True)

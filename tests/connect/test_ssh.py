@@ -26,6 +26,7 @@ from tests.support.logins import KINDS, PASSWORD, Asking, Kind
 from tests.support.processes import ssh_below
 from tests.support.sandbox import Sandbox
 from tests.support.sshd import HOST, SshServer, make_it_ask, ssh_server
+from tests.support.tiers import full
 from tests.support.waiting import PATIENCE, wait_until
 
 # Destinations.
@@ -311,6 +312,7 @@ def test_it_ends_with_whoever_opened_it_even_by_a_kill(server: SshServer, sandbo
     shutil.rmtree(sandbox.temporary / "x")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "client",
     [
@@ -411,7 +413,7 @@ def test_a_refused_host_key_is_the_end(asking: SshServer, login: MakeLogin) -> N
 
 @pytest.mark.parametrize("refusal", [KeyboardInterrupt, EOFError, ""])
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "host key"])
-@pytest.mark.parametrize("answered", [0, 1])
+@pytest.mark.parametrize("answered", [0, *full(1)])
 def test_a_refused_question_ends_ssh_and_no_empty_secret_is_sent(
     login_that_asks: LoginThatAsks,
     login: MakeLogin,

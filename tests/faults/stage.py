@@ -287,6 +287,12 @@ def _run_next_cell(scene: Scene) -> None:
         pytest.fail(f"the next cell does not work: {seen}", pytrace=False)
 
 
+def twice(row: Fault, kind: Kind) -> bool:
+    """Whether a terminal does what the notebook has done; the quick tier plays it there only."""
+    own = row.raw or row.asks or row.slow
+    return kind == "terminal" and "notebook" in row.hosts and not own
+
+
 def played(rows: Rows) -> pytest.MarkDecorator:
     """The decorator of a file's test: its rows, each in each of its hosts."""
     return pytest.mark.parametrize(
@@ -298,7 +304,7 @@ def played(rows: Rows) -> pytest.MarkDecorator:
                 id=f"{row.name}-{kind}",
                 # The first slow row that is asked for waits for all of them.
                 marks=[pytest.mark.timeout(300 + row.within)]
-                + ([pytest.mark.full] if row.in_full_tier else []),
+                + ([pytest.mark.full] if row.in_full_tier or twice(row, kind) else []),
             )
             for row in rows
             for kind in row.hosts

@@ -240,7 +240,6 @@ def test_a_remote_input_is_answered_in_the_page(remote: Open) -> None:
     assert "hello Ada" in page.output_text(FIRST)
 
 
-@pytest.mark.quick
 def test_the_stop_button_ends_a_remote_loop_and_the_next_cell_works(remote: Open) -> None:
     page = remote(f"%%remote gpu\n{LOOP}", "%%remote gpu\n'well'")
 

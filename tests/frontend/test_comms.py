@@ -232,7 +232,7 @@ def test_a_page_that_is_loaded_again_gets_the_widgets_of_a_busy_kernel(
     assert states["states"][slider]["state"]["value"] == 3
 
 
-@pytest.mark.parametrize("age", frontend.AGES)
+@pytest.mark.parametrize("age", frontend.NEWEST_FIRST)
 def test_a_kernel_that_cannot_answer_leaves_the_page_to_ask_for_each_widget(
     new_desk: Callable[..., Desk], age: frontend.Age
 ) -> None:

@@ -21,6 +21,7 @@ from tests.frontend import (
 from tests.support import parts
 from tests.support.hosts import TerminalHost
 from tests.support.kernels import HandKernel
+from tests.support.tiers import full
 
 new_desk = frontend.new_desk
 
@@ -53,7 +54,7 @@ def others_work(desk: Desk) -> None:
     assert desk.remote("6 * 7", kernel="other").ok().result == "42"
 
 
-@pytest.mark.parametrize("how", ["killed", "ends itself"])
+@pytest.mark.parametrize("how", ["killed", *full("ends itself")])
 def test_an_attached_kernel_s_death_ends_its_cell(desk: Desk, tmp_path: Path, how: str) -> None:
     end = tmp_path / "end"
     run = desk.start(FILES.format(end=str(end)))
@@ -73,7 +74,7 @@ def test_an_attached_kernel_s_death_ends_its_cell(desk: Desk, tmp_path: Path, ho
     assert desk.remote("1").reply["ename"] == "KernelDied"
 
 
-@pytest.mark.parametrize("how", ["killed", "ends itself"])
+@pytest.mark.parametrize("how", ["killed", *full("ends itself")])
 def test_an_owned_kernel_s_death_ends_its_cell(desk: Desk, tmp_path: Path, how: str) -> None:
     end = tmp_path / "end"
     with desk.owned():
@@ -183,7 +184,7 @@ def test_a_terminal_s_cell_ends_with_an_attached_kernel(
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("how", ["killed", "ends itself"])
+@pytest.mark.parametrize("how", ["killed", *full("ends itself")])
 def test_a_terminal_s_cell_ends_with_an_owned_kernel(
     terminal: TerminalHost, tmp_path: Path, how: str
 ) -> None:

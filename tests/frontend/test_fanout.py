@@ -546,6 +546,7 @@ def test_a_timeline_shows_who_ran_when(desk: Desk) -> None:
 # A terminal, where nothing can be taken back.
 
 
+@pytest.mark.full
 def test_a_terminal_shows_the_same_text(
     sandbox: Sandbox,
     hand_kernel: Callable[..., HandKernel],

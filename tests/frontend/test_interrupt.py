@@ -26,6 +26,7 @@ from tests.support.fake import FakeKernel, Request
 from tests.support.hosts import CellRun, TerminalHost
 from tests.support.kernels import HandKernel
 from tests.support.sandbox import Sandbox
+from tests.support.tiers import full
 
 desk, lasting_desk = frontend.desk, frontend.lasting_desk_newest_first
 new_desk = frontend.new_desk
@@ -326,7 +327,7 @@ class Seat:
     kernel: HandKernel
 
 
-@pytest.fixture(scope="module", params=["simple", "full"])
+@pytest.fixture(scope="module", params=["simple", *full("full")])
 def seat(request: pytest.FixtureRequest, run_folder: Path) -> Generator[Seat]:
     """One for all tests of this module that do it no harm."""
     mode: Mode = request.param

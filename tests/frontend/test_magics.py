@@ -226,6 +226,7 @@ def test_a_kernel_is_started_as_asked(desk: Desk, tmp_path: Path) -> None:
         desk.run("%kernel_shutdown own").ok()
 
 
+@pytest.mark.full
 def test_another_environment_s_python_needs_no_kernelspec(desk: Desk) -> None:
     parts.require("floor")
     python = parts.floor_python()

@@ -19,6 +19,7 @@ from tests.frontend import (
 from tests.support import steps
 from tests.support.hosts import TerminalHost
 from tests.support.kernels import HandKernel
+from tests.support.tiers import full
 
 desk, lasting_desk = frontend.desk, frontend.lasting_desk_newest_first
 new_desk = frontend.new_desk
@@ -26,7 +27,7 @@ new_desk = frontend.new_desk
 DIED_WITHIN = 3.0
 """Seconds until a dead kernel's cell has ended, where the process is not ours to watch."""
 
-MODES = pytest.mark.parametrize("mode", ["simple", "full"])
+MODES = pytest.mark.parametrize("mode", ["simple", *full("full")])
 
 
 def test_a_question_is_asked_here_and_says_whose_it_is(desk: Desk) -> None:
@@ -190,6 +191,7 @@ def test_ctrl_c_at_the_prompt_interrupts_the_other_kernel(terminal: TerminalHost
     assert terminal.run("%remote k 'again'").endswith("'again'")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("mode", ["simple", pytest.param("full", marks=pytest.mark.full)])
 def test_a_kernel_killed_under_its_question_gives_the_terminal_back(
     terminal_host: Callable[..., TerminalHost], hand_kernel: Callable[..., HandKernel], mode: Mode

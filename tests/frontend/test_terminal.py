@@ -15,7 +15,7 @@ from tests.support.sandbox import Sandbox
 
 SEATS = [
     pytest.param(("simple", "newest"), id="simple-newest"),
-    pytest.param(("full", "newest"), id="full-newest"),
+    pytest.param(("full", "newest"), id="full-newest", marks=pytest.mark.full),
     pytest.param(("simple", "floor"), id="simple-floor", marks=pytest.mark.full),
 ]
 

@@ -20,6 +20,7 @@ from tests.support.fake import FakeKernel
 from tests.support.kernels import HandKernel
 from tests.support.sandbox import Sandbox
 from tests.support.sockets import KINDS
+from tests.support.tiers import full
 from tests.support.waiting import PATIENCE, wait_until
 
 StartFake = Callable[..., FakeKernel]
@@ -170,7 +171,7 @@ def test_a_kernel_of_ours_that_is_killed_is_dead_once(pool: KernelPool, diary: D
     assert diary.entries == ["dead"]
 
 
-@pytest.mark.parametrize("now", [True, False], ids=["now", "politely"])
+@pytest.mark.parametrize("now", [True, *full(False)])
 def test_a_restart_from_here_is_told_once_and_nothing_has_died(
     pool: KernelPool, diary: Diary, now: bool
 ) -> None:

@@ -26,6 +26,7 @@ from tests.support.fake import FakeKernel
 from tests.support.kernels import HandKernel, Kind
 from tests.support.processes import Process
 from tests.support.sandbox import Sandbox
+from tests.support.tiers import full
 from tests.support.waiting import PATIENCE, wait_until
 
 StartFake = Callable[..., FakeKernel]
@@ -82,7 +83,7 @@ def use(kernel: Kernel, code: str, text: str) -> None:
         assert client.channels_running
 
 
-@pytest.mark.parametrize("kind", ["tcp", "ipc", "curve", "floor", "bash"])
+@pytest.mark.parametrize("kind", ["tcp", *full("ipc", "curve", "floor", "bash")])
 def test_a_client_of_a_kernel_of_any_kind(
     pool: KernelPool, hand_kernel: StartHand, kind: Kind
 ) -> None:

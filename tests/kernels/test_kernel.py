@@ -39,6 +39,7 @@ from tests.support import steps
 from tests.support.fake import FakeKernel, Request
 from tests.support.kernels import HandKernel, Kind, connected
 from tests.support.sandbox import Sandbox
+from tests.support.tiers import full
 from tests.support.waiting import PATIENCE, wait_until
 from tests.support.wire import Message as WireMessage
 from tests.support.wire import make_header
@@ -177,7 +178,7 @@ TRACES = {
 }
 
 
-@pytest.mark.parametrize("kind", ["tcp", "floor"])
+@pytest.mark.parametrize("kind", ["tcp", *full("floor")])
 def test_attaching_and_helper_requests_leave_no_trace(
     pool: KernelPool, hand_kernel: StartHand, kind: Kind
 ) -> None:
@@ -556,7 +557,7 @@ def test_a_kernel_of_somebody_else_runs_on_after_its_block(
         assert again is not kernel
 
 
-@pytest.mark.parametrize("kind", ["tcp", "floor"])
+@pytest.mark.parametrize("kind", ["tcp", *full("floor")])
 def test_a_kernel_of_somebody_else_ends_when_asked_to(
     pool: KernelPool, hand_kernel: StartHand, kind: Kind
 ) -> None:
@@ -590,7 +591,7 @@ class Alarm(Exception):
     """What a program's own time limit raises."""
 
 
-@pytest.mark.parametrize("frames", [0, 3, 6])
+@pytest.mark.parametrize("frames", [3, *full(0, 6)])
 def test_an_alarm_that_strikes_while_a_cell_is_sent_does_no_harm(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch, frames: int
 ) -> None:

@@ -32,6 +32,7 @@ from tests.support.connection import write_info
 from tests.support.fake import FakeKernel
 from tests.support.kernels import HandKernel, Kind
 from tests.support.sandbox import Sandbox
+from tests.support.tiers import full
 from tests.support.waiting import PATIENCE, wait_until
 
 StartFake = Callable[..., FakeKernel]
@@ -50,7 +51,7 @@ def pool() -> Generator[KernelPool]:
     pool.close()
 
 
-@pytest.fixture(scope="module", params=["tcp", "ipc", "curve", "floor", "bash"])
+@pytest.fixture(scope="module", params=["tcp", "ipc", "curve", "floor", *full("bash")])
 def real_kernel(request: pytest.FixtureRequest, shared_sandbox: Sandbox) -> Generator[HandKernel]:
     """A kernel of each kind, for tests that do it no harm."""
     kind: Kind = request.param

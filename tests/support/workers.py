@@ -8,6 +8,15 @@ from xdist.scheduler import LoadFileScheduling
 TOGETHER = ("tests/faults",)
 """Folders whose files share what is dear to make."""
 
+LONGEST = (
+    "tests/kernels/test_tunnel.py",
+    "tests/transparency/test_transparency.py",
+    "tests/front_ends/test_lab.py",
+    "tests/kernels/test_far_start.py",
+    "tests/kernels/test_leaks.py",
+)
+"""Files that take minutes in the full tier: begun first, so that at the end no worker is idle."""
+
 
 def unit(nodeid: str) -> str:
     """What goes to one worker as a whole, and with it what its tests share."""

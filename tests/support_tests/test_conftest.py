@@ -50,6 +50,7 @@ def test_tests_of_the_full_tier_are_left_out_and_counted(run_pytest: RunPytest) 
     assert "1 tests of the full tier not run; KM_TIER=full does" in text
 
 
+@pytest.mark.full
 def test_the_full_tier_runs_all(run_pytest: RunPytest) -> None:
     outcome, text = run_pytest(FULL, KM_TIER="full")
     assert outcome == {"passed": 2}
@@ -66,6 +67,7 @@ def test_central(age): pass
 """
 
 
+@pytest.mark.full
 def test_of_a_file_that_is_full_what_is_quick_runs(run_pytest: RunPytest) -> None:
     outcome, _ = run_pytest(FULL_FILE, KM_TIER="")
     assert outcome == {"passed": 1, "deselected": 2}
@@ -83,12 +85,14 @@ def test_it(): require("floor")
 """
 
 
+@pytest.mark.full
 def test_a_missing_part_skips_with_the_line_that_installs_it(run_pytest: RunPytest) -> None:
     outcome, text = run_pytest(FLOOR, KM_FLOOR_PYTHON="/nowhere/python", KM_REQUIRE="bash")
     assert outcome == {"skipped": 1}
     assert "python -m venv .venv-floor && .venv-floor/bin/pip install ipython==8.20.0" in text
 
 
+@pytest.mark.full
 def test_a_missing_part_that_is_required_fails(run_pytest: RunPytest) -> None:
     outcome, text = run_pytest(FLOOR, KM_FLOOR_PYTHON="/nowhere/python", KM_REQUIRE="bash, floor")
     assert outcome == {"failed": 1}
@@ -136,6 +140,7 @@ def test_it():
 """
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("workers", ["-n0", "-n2"])
 def test_why_a_test_was_run_again_is_told(run_pytest: RunPytest, workers: str) -> None:
     outcome, text = run_pytest(FLAKY, "--reruns=2", workers)
