@@ -22,7 +22,7 @@ from tests.support.hosts import CellRun, TerminalHost
 from tests.support.kernels import HandKernel
 from tests.support.sandbox import Sandbox
 
-desk, lasting_desk = frontend.desk, frontend.lasting_desk
+desk, lasting_desk = frontend.desk, frontend.lasting_desk_newest_first
 
 TABLE = Path(__file__).resolve().parents[2] / "docs" / "cells.md"
 

@@ -13,7 +13,7 @@ from tests.support import steps
 from tests.support.hosts import CellRun, TerminalHost
 from tests.support.kernels import HandKernel
 
-desk, lasting_desk = frontend.desk, frontend.lasting_desk
+desk, lasting_desk = frontend.desk, frontend.lasting_desk_newest_first
 
 LATER = """\
 import pathlib, threading, time

@@ -16,7 +16,7 @@ from tests.support.hosts import CellRun, TerminalHost
 from tests.support.kernels import HandKernel
 from tests.support.wire import DELIMITER, make_header, sign
 
-desk, lasting_desk = frontend.desk, frontend.lasting_desk
+desk, lasting_desk = frontend.desk, frontend.lasting_desk_newest_first
 new_desk = frontend.new_desk
 
 ATTACK = "<script>parent.attacked = 1</script>"
