@@ -28,7 +28,7 @@ help:
 	@echo 'make floor       a second environment with the oldest supported versions'
 	@echo 'make test-floor  the quick tests in it'
 	@echo 'make deps-kernels'
-	@echo '                 the JavaScript kernel that some tests start; needs npm'
+	@echo '                 the JavaScript kernels that some tests start; needs npm'
 	@echo 'make clean       remove all environments and caches'
 
 run: deps-run
@@ -114,11 +114,11 @@ $(FLOOR)/.km-test: $(FLOOR)/.km-pip pyproject.toml
 	@touch $@
 
 # Programs that come with prebuilt parts, so nothing of theirs has to run to install them.
-$(JS)/.km-kernels:
-	@echo 'installing the JavaScript kernel into $(JS)'
+$(JS)/.km-kernels: Makefile
+	@echo 'installing the JavaScript kernels into $(JS)'
 	@mkdir -p $(JS)
 	@npm install --prefix $(JS) --ignore-scripts --no-audit --no-fund --loglevel=error \
-	    tslab @types/node >/dev/null
+	    deno tslab @types/node >/dev/null
 	@touch $@
 
 clean:

@@ -6,7 +6,6 @@ somebody else's kernel does when it is stopped, or held by C code, is played in 
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -26,7 +25,7 @@ from kernel_magics.kernels.execution import Execution
 from kernel_magics.kernels.kernel import Kernel
 from kernel_magics.kernels.pool import KernelPool
 from kernel_magics.protocol.message import Message
-from tests.support import parts
+from tests.support import languages, parts
 from tests.support.hosts import KernelHost
 from tests.support.kernels import HandKernel, Kind
 from tests.support.sandbox import Sandbox
@@ -103,32 +102,20 @@ for (let i = 1; i <= {LINES}; i++) console.log('line ' + i);"""
 WHOLE = "begun\n" + "".join(f"line {i}\n" for i in range(1, LINES + 1))
 
 
-def r_argv() -> list[str]:
-    return ["R", "--slave", "-e", "IRkernel::main()", "--args", "{connection_file}"]
-
-
-def js_argv() -> list[str]:
-    return [str(parts.tslab()), "kernel", "--config-path", "{connection_file}", "--js"]
-
-
 @contextmanager
-def kernel_of(spec: str, argv: list[str], home: Sandbox, *, cwd: Path) -> Generator[Kernel]:
-    """A kernel of ours with this command."""
-    folder = home.jupyter["JUPYTER_DATA_DIR"] / "kernels" / spec
-    folder.mkdir(parents=True)
-    about = {"argv": argv, "display_name": spec, "language": "none"}
-    (folder / "kernel.json").write_text(json.dumps(about))
+def kernel_of(language: str, home: Sandbox) -> Generator[Kernel]:
+    """A kernel of ours."""
     with closing(KernelPool()) as pool:
-        yield pool.start(LaunchOptions(spec=spec, cwd=str(cwd)))
+        yield pool.start(LaunchOptions(**languages.kernelspec(language, home)))
 
 
 def r_sleeps(home: Sandbox) -> None:
-    with kernel_of("r-sleeps", r_argv(), home, cwd=home.work) as kernel:
+    with kernel_of("ir", home) as kernel:
         judge_long(ended(kernel.submit(R_SLEEPS)))
 
 
 def r_is_stopped_for_a_moment(home: Sandbox) -> None:
-    with kernel_of("r-stops", r_argv(), home, cwd=home.work) as kernel:
+    with kernel_of("ir", home) as kernel:
         execution = kernel.submit(R_SLEEPS)
         last(13)  # it has been mute for longer than a stopped process may be stopped
         assert kernel.pid is not None
@@ -139,10 +126,7 @@ def r_is_stopped_for_a_moment(home: Sandbox) -> None:
 
 
 def r_of_somebody_else_computes(home: Sandbox) -> None:
-    with (
-        kernel_of("r-computes", r_argv(), home, cwd=home.work) as theirs,
-        closing(KernelPool()) as pool,
-    ):
+    with kernel_of("ir", home) as theirs, closing(KernelPool()) as pool:
         assert theirs.info.path is not None
         kernel = pool.attach(theirs.info.path)
         assert kernel.owned is None
@@ -150,9 +134,7 @@ def r_of_somebody_else_computes(home: Sandbox) -> None:
 
 
 def javascript_computes(home: Sandbox) -> None:
-    program = parts.tslab()
-    assert program is not None
-    with kernel_of("js", js_argv(), home, cwd=program.parents[2]) as kernel:
+    with kernel_of("jslab", home) as kernel:
         judge_long(ended(kernel.submit(JS_COMPUTES)))
 
 

@@ -32,6 +32,7 @@ from kernel_magics.kernels.pool import KernelPool
 from kernel_magics.protocol.message import Message
 from tests.support import parts
 from tests.support.connection import read_info
+from tests.support.languages import command
 from tests.support.processes import ssh_below
 from tests.support.sandbox import MARK, Sandbox
 from tests.support.sshd import HOST, SshServer, ssh_server
@@ -666,8 +667,7 @@ def test_one_that_only_knows_signals_is_interrupted_by_one(
     pool: KernelPool, home: Path, keep: bool
 ) -> None:
     parts.require("ir")
-    argv = ("R", "--slave", "-e", "IRkernel::main()", "--args", "{connection_file}")
-    kernel = pool.start(LaunchOptions(kernelspec(home, "r", *argv), keep=keep))
+    kernel = pool.start(LaunchOptions(kernelspec(home, "r", *command("ir")), keep=keep))
     execution = kernel.submit("cat('begun\\n'); flush.console(); Sys.sleep(60)")
     with pytest.raises(KernelMagicsError):
         execution.wait(show=lambda _: kernel.interrupt(), timeout=20)

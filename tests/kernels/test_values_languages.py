@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import tempfile
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import closing
 from typing import Any
 
@@ -17,14 +15,10 @@ from kernel_magics.connect.launch import LaunchOptions
 from kernel_magics.errors import TransferError
 from kernel_magics.kernels.kernel import Kernel
 from kernel_magics.kernels.pool import KernelPool
-from tests.support import parts
+from tests.support import languages, parts
 from tests.support.sandbox import Sandbox
 
-COMMANDS: dict[str, Callable[[], list[str]]] = {
-    "ir": lambda: ["R", "--slave", "-e", "IRkernel::main()", "--args", "{connection_file}"],
-    "jslab": lambda: [str(parts.tslab()), "kernel", "--config-path", "{connection_file}", "--js"],
-    "bash": lambda: [sys.executable, "-m", "bash_kernel", "-f", "{connection_file}"],
-}
+LANGUAGES = ("ir", "jslab", "deno", "bash")
 
 
 @pytest.fixture(scope="module")
@@ -35,17 +29,10 @@ def kernels(shared_sandbox: Sandbox) -> Generator[dict[str, Kernel]]:
         for name, value in shared_sandbox.variables.items():
             patch.setenv(name, value)
         patch.setattr(tempfile, "tempdir", str(shared_sandbox.temporary))
-        data = shared_sandbox.jupyter["JUPYTER_DATA_DIR"]
-        for part, command in COMMANDS.items():
-            if not parts.PARTS[part][0]():
-                continue
-            folder = data / "kernels" / part
-            folder.mkdir(parents=True, exist_ok=True)
-            about = {"argv": command(), "display_name": part, "language": part}
-            (folder / "kernel.json").write_text(json.dumps(about))
-            tslab = parts.tslab()
-            cwd = str(tslab.parents[2]) if part == "jslab" and tslab else None
-            started[part] = pool.start(LaunchOptions(spec=part, cwd=cwd), part)
+        for language in LANGUAGES:
+            if parts.PARTS[language][0]():
+                options = languages.kernelspec(language, shared_sandbox)
+                started[language] = pool.start(LaunchOptions(**options), language)
         yield started
 
 
@@ -55,8 +42,19 @@ def kernel(kernels: dict[str, Kernel], language: str) -> Kernel:
     return kernels[language]
 
 
+JAVASCRIPT: list[tuple[Any, str, Any]] = [
+    # what is pushed, what it is there, what comes back
+    (None, "v === null", None),
+    (True, "v === true", True),
+    (7, "v === 7", 7),
+    (0.1, "v === 0.1", 0.1),
+    ("a 'b' `c` ${d}\n\\ ü €", "typeof v === 'string'", "a 'b' `c` ${d}\n\\ ü €"),
+    ([1, "a", None], "Array.isArray(v) && v.length === 3", [1, "a", None]),
+    ({"a": {"b": []}}, "v.a.b.length === 0", {"a": {"b": []}}),
+]
+
 ROWS: list[tuple[str, Any, str, Any]] = [
-    # language, what is pushed, what it is there, what comes back
+    # language, and the same
     ("ir", None, "is.null(v)", None),
     ("ir", True, "is.logical(v) && length(v) == 1", True),
     ("ir", 7, "is.integer(v)", 7),
@@ -71,13 +69,7 @@ ROWS: list[tuple[str, Any, str, Any]] = [
     ("ir", [], "is.list(v) && length(v) == 0", []),
     ("ir", {"a": 1, "b": [1, 2]}, "is.list(v) && v$b[2] == 2", {"a": 1, "b": [1, 2]}),
     ("ir", {}, "is.list(v) && length(v) == 0", {}),
-    ("jslab", None, "v === null", None),
-    ("jslab", True, "v === true", True),
-    ("jslab", 7, "v === 7", 7),
-    ("jslab", 0.1, "v === 0.1", 0.1),
-    ("jslab", "a 'b' `c` ${d}\n\\ ü €", "typeof v === 'string'", "a 'b' `c` ${d}\n\\ ü €"),
-    ("jslab", [1, "a", None], "Array.isArray(v) && v.length === 3", [1, "a", None]),
-    ("jslab", {"a": {"b": []}}, "v.a.b.length === 0", {"a": {"b": []}}),
+    *[(language, *row) for language in ("jslab", "deno") for row in JAVASCRIPT],
     ("bash", "a 'b' \"c\" $d `e`\n\\ ü\n\n", '[[ ${#v} -gt 5 ]]', "a 'b' \"c\" $d `e`\n\\ ü\n\n"),
     ("bash", "", "[[ -z $v ]]", ""),
     ("bash", 7, "[[ $v -eq 7 ]]", "7"),
@@ -107,7 +99,7 @@ def is_so(kernel: Kernel, language: str, test: str) -> bool:
     match language:
         case "ir":
             return kernel.run(f"cat({test})").stdout == "TRUE"
-        case "jslab":
+        case "jslab" | "deno":
             return kernel.run(f"console.log({test})").stdout.strip() == "true"
     return kernel.run(f"{test} && echo yes").stdout.strip() == "yes"
 
@@ -118,6 +110,7 @@ def is_so(kernel: Kernel, language: str, test: str) -> bool:
     [
         ("ir", float("nan")), ("ir", 2**60), ("ir", {1: 2}), ("ir", object()), ("ir", b"x"),
         ("jslab", float("inf")), ("jslab", 2**60), ("jslab", {None: 2}), ("jslab", {1, 2}),
+        ("deno", float("nan")), ("deno", 2**60), ("deno", {None: 2}), ("deno", object()),
         ("bash", None), ("bash", "a\0b"), ("bash", [[1]]), ("bash", {"": "x"}), ("bash", {1: "x"}),
     ],
 )  # fmt: skip
@@ -139,6 +132,9 @@ def test_what_a_language_has_nothing_for_is_refused_and_nothing_is_set(kernel, l
         ("jslab", "", "1 / 0"), ("jslab", "", "() => 1"), ("jslab", "", "new Map([[1, 2]])"),
         ("jslab", "", "[undefined]"), ("jslab", "", "no_such_thing"), ("jslab", "", "undefined"),
         ("jslab", "var me = []; me.push(me)", "me"),
+        ("deno", "", "1 / 0"), ("deno", "", "() => 1"), ("deno", "", "new Map([[1, 2]])"),
+        ("deno", "", "[undefined]"), ("deno", "", "no_such_thing"), ("deno", "", "1n"),
+        ("deno", "var me = []; me.push(me)", "me"),
         ("bash", "", "no_such_thing"),
     ],
 )  # fmt: skip
@@ -158,7 +154,7 @@ def test_what_json_has_nothing_for_does_not_come(kernel, language, code, express
 @pytest.mark.full
 @pytest.mark.parametrize(
     "language, name",
-    [("ir", "if"), ("ir", "1a"), ("jslab", "let"), ("jslab", "a-b"), ("bash", "a.b")],
+    [("ir", "if"), ("ir", "1a"), ("jslab", "let"), ("deno", "a-b"), ("bash", "a.b")],
 )
 def test_a_name_that_no_variable_there_can_have_is_refused(kernel, language, name):
     with pytest.raises(TransferError, match="called so"):
@@ -166,7 +162,7 @@ def test_a_name_that_no_variable_there_can_have_is_refused(kernel, language, nam
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("language", ["ir", "jslab", "bash"])
+@pytest.mark.parametrize("language", LANGUAGES)
 def test_a_long_text_arrives_whole(kernel, language):
     text = "0123456789abcde\n" * (2_000 if language == "bash" else 20_000)
 
@@ -176,12 +172,12 @@ def test_a_long_text_arrives_whole(kernel, language):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("language", ["ir", "jslab", "bash"])
+@pytest.mark.parametrize("language", LANGUAGES)
 def test_expressions_come_as_well(kernel, language):
     kernel.push({"a": 20, "b": 22})
 
-    sums = {"ir": "a + b", "jslab": "a + b", "bash": "$((a + b))"}
-    assert str(kernel.pull(sums[language])) == "42"
+    total = "$((a + b))" if language == "bash" else "a + b"
+    assert str(kernel.pull(total)) == "42"
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
@@ -198,7 +194,7 @@ FEW = settings(
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("language", ["jslab"])
+@pytest.mark.parametrize("language", ["jslab", "deno"])
 @FEW
 @given(value=VALUES)
 def test_json_goes_to_javascript_and_back(kernel, language, value):

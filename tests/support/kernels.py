@@ -18,6 +18,7 @@ import zmq
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.connect import KernelConnectionInfo
 
+from tests.support import languages
 from tests.support.connection import (
     CHANNELS,
     Info,
@@ -33,9 +34,11 @@ from tests.support.processes import Process
 from tests.support.sandbox import Sandbox
 from tests.support.waiting import PATIENCE, Deadline, as_deadline, wait_until
 
-Kind = Literal["tcp", "ipc", "curve", "floor", "bash", "echo", "xpython"]
-"""ipykernel on three transports; the oldest ipykernel; bash_kernel; our own ``echo``;
-xeus-python."""
+Kind = Literal[
+    *["tcp", "ipc", "curve", "floor", "echo"],
+    *["bash", "deno", "gnuplot", "ir", "jslab", "octave", "scheme", "xpython"],
+]
+"""ipykernel on three transports; the oldest ipykernel; our own ``echo``; those of ``languages``."""
 
 
 class HandKernel:
@@ -59,8 +62,9 @@ class HandKernel:
         self._socket_folder = sandbox.root / f"s{uuid.uuid4().hex[:8]}"
         self._info = self._new_info()
         write_info(self.connection_file, self._info)
-        self._cwd, self._log = cwd or sandbox.work, sandbox.work / f"{self.name}.log"
-        self._env = sandbox.environment(**(env or {}))
+        self._cwd = cwd or languages.folder(kind) or sandbox.work
+        self._log = sandbox.work / f"{self.name}.log"
+        self._env = sandbox.environment(**languages.environment(kind, sandbox), **(env or {}))
         self._scratch = sandbox.work
         self.process = self._launch()
 
@@ -242,15 +246,15 @@ class HandKernel:
     def _launch(self) -> Process:
         python, module = sys.executable, "ipykernel_launcher"
         match self.kind:
+            case "tcp" | "ipc" | "curve":
+                argv = [python, "-m", module, "-f", languages.FILE]
             case "floor":
-                python = str(floor_python())
-            case "bash":
-                module = "bash_kernel"
+                argv = [str(floor_python()), "-m", module, "-f", languages.FILE]
             case "echo":
-                module = "tests.support.echo"
-            case "xpython":
-                module = "xpython_launcher"
-        argv = [python, "-m", module, "-f", str(self.connection_file)]
+                argv = [python, "-m", "tests.support.echo", "-f", languages.FILE]
+            case language:
+                argv = languages.command(language)
+        argv = [word.replace(languages.FILE, str(self.connection_file)) for word in argv]
         return Process(argv, env=self._env, cwd=self._cwd, log=self._log)
 
     def _reply(self, client: BlockingKernelClient, request: str, deadline: Deadline) -> Info:

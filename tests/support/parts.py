@@ -61,14 +61,32 @@ def irkernel() -> bool:
     )
 
 
+def _js_folder() -> Path:
+    named = os.environ.get("KM_JS")
+    return Path(named) if named else CHECKOUT / ".venv-js"
+
+
 def tslab() -> Path | None:
     """The program of the JavaScript kernel, in the folder where npm has put it.
 
     Kernels have to be started in that folder: their compiler looks for its types from there.
     """
-    named = os.environ.get("KM_JS")
-    program = (Path(named) if named else CHECKOUT / ".venv-js") / "node_modules" / ".bin" / "tslab"
+    program = _js_folder() / "node_modules" / ".bin" / "tslab"
     return program if shutil.which("node") and os.access(program, os.X_OK) else None
+
+
+def deno() -> Path | None:
+    """Deno's program, which npm has put into a package of its own for each platform."""
+    found = sorted(_js_folder().glob("node_modules/@deno/*/deno"))
+    return found[0] if found and os.access(found[0], os.X_OK) else None
+
+
+def octave() -> bool:
+    return importable("octave_kernel") and shutil.which("octave") is not None
+
+
+def gnuplot() -> bool:
+    return importable("gnuplot_kernel") and shutil.which("gnuplot") is not None
 
 
 def windows() -> bool:
@@ -108,11 +126,24 @@ PARTS: dict[str, tuple[Callable[[], bool], str]] = {
         " ipython==8.20.0 ipykernel==6.29.0 jupyter_client==8.6.0 pyzmq==26.0.0"
         " (or name an interpreter by KM_FLOOR_PYTHON)",
     ),
+    "deno": (
+        lambda: deno() is not None,
+        "npm install --prefix .venv-js --ignore-scripts deno (or name another folder by KM_JS)",
+    ),
+    "gnuplot": (
+        gnuplot,
+        "pip install gnuplot_kernel && apt-get install -y --no-install-recommends gnuplot-nox",
+    ),
     "ir": (irkernel, "apt-get install -y --no-install-recommends r-cran-irkernel"),
     "jslab": (
         lambda: tslab() is not None,
         "npm install --prefix .venv-js tslab @types/node (or name another folder by KM_JS)",
     ),
+    "octave": (
+        octave,
+        "pip install octave_kernel && apt-get install -y --no-install-recommends octave",
+    ),
+    "scheme": (lambda: importable("calysto_scheme"), "pip install calysto_scheme"),
     "sshd": (
         lambda: sshd() is not None and shutil.which("ssh") is not None,
         "apt-get install -y --no-install-recommends openssh-server",
