@@ -30,7 +30,7 @@
     ├── RemoteError              the code failed there; subclasses carry the remote error's name
     ├── RemoteErrors             what went wrong in each of several kernels
     │   └── ItemErrors           or with each of several items
-    ├── Aborted                  it did not run: an earlier error or an interrupt came first
+    ├── Aborted                  an earlier error or an interrupt came first, or struck meanwhile
     ├── NoSuchJob                no background cell has that number
     ├── NoSubshell               it did not run: the kernel has nothing to run it in beside others
     ├── TransferError            a value that was not brought over
@@ -275,13 +275,25 @@ class ReplyLost(KernelMagicsError):
 
 
 class Aborted(KernelMagicsError):
-    """The request did not run, because an earlier one had failed or an interrupt came first."""
+    """The request did not run, because an earlier one had failed or an interrupt came first.
+
+    Or, with ``may_have_run``, it did not run to its end: some kernels (IRkernel, bash_kernel) say
+    the same of a cell that is interrupted while it runs.
+    """
 
     def __init__(
-        self, kernel: str, reason: str = "an earlier request there failed or was interrupted"
+        self,
+        kernel: str,
+        reason: str = "an earlier request there failed or was interrupted",
+        *,
+        may_have_run: bool = False,
     ) -> None:
-        self.kernel, self.reason = kernel, reason
-        super().__init__(f"{kernel} did not run this cell: {reason}")
+        self.kernel, self.reason, self.may_have_run = kernel, reason, may_have_run
+        if may_have_run:
+            text = f"this cell was interrupted in {kernel} and did not run to its end"
+        else:
+            text = f"{kernel} did not run this cell: {reason}"
+        super().__init__(text)
 
 
 class NoSuchJob(KernelMagicsError, LookupError):

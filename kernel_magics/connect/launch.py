@@ -12,7 +12,6 @@ import logging
 import os
 import shutil
 import signal
-import sys
 import tempfile
 import threading
 import uuid
@@ -26,6 +25,7 @@ from ..errors import KernelMagicsError, LaunchError
 from ..wire.zmq import asyncio_context
 from .find import runtime_dir
 from .info import ConnectionInfo
+from .processes import interrupt, survives_interrupt
 from .watcher import Watcher, is_stopped
 
 if TYPE_CHECKING:
@@ -228,16 +228,15 @@ class OwnedKernel:
     def interrupt(self) -> bool:
         """Send SIGINT if the kernelspec wants signals and the process survives one.
 
-        Returns False otherwise; an ``interrupt_request`` is then the way. xeus-python and deno ask
-        for signals and die of them."""
+        Returns False otherwise; an ``interrupt_request`` is then the way. Deno's kernelspec asks
+        for signals, and it dies of them."""
         spec = self._manager.kernel_spec if self._manager is not None else None
         pid = self.pid
         if pid is None or spec is None or spec.interrupt_mode != "signal":
             return False
-        if not _survives_interrupt(pid):
+        if not survives_interrupt(pid):
             return False
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGINT)
+        interrupt(pid)
         return True
 
     def signal(self, signum: int) -> None:
@@ -435,16 +434,3 @@ def _spec_of(python: str) -> Any:
             return spec
 
     return OneSpec()
-
-
-def _survives_interrupt(pid: int) -> bool:
-    """Whether the process handles or ignores SIGINT; True where that cannot be told."""
-    if sys.platform != "linux":
-        return True
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
-    bit = 1 << (signal.SIGINT - 1)
-    masks = (line.split()[1] for line in status.splitlines() if line[:6] in ("SigIgn", "SigCgt"))
-    return any(int(mask, 16) & bit for mask in masks)

@@ -286,14 +286,11 @@ class KernelMagics(Magics):
 
             %kernel_interrupt gpu
         """
+        from .view import after_interrupt
+
         kernel = self._pool[parse(self.kernel_interrupt, line).kernel]
-        kernel.interrupt()
-        kernel.request("control", "kernel_info_request", timeout=INTERRUPT_WAIT)
-        if kernel.alive:
-            print(f"asked {kernel.name} to interrupt what runs there; it is {kernel.state.value}")
-        else:
-            assert kernel.finding is not None
-            print(f"{kernel.name} {kernel.finding.reason}")
+        kernel.interrupt_and_watch(INTERRUPT_WAIT)
+        print(after_interrupt(kernel))
 
     @magic_arguments()
     @argument("kernel", help="a kernel that was started here")

@@ -71,6 +71,18 @@ class Table:
         return f"<table>{caption}{head}{''.join(rows)}</table>"
 
 
+def after_interrupt(kernel: Kernel) -> str:
+    """Say what became of a kernel that was interrupted: nobody but itself knows more than that."""
+    if kernel.finding is not None:
+        return f"{kernel.name} {kernel.finding.reason}"
+    became = kernel.state.value
+    if kernel.state is KernelState.BUSY:
+        became = "busy still"
+        if kernel.owned is not None:
+            became += f" (%kernel_restart {kernel.name} would end it)"
+    return f"asked {kernel.name} to interrupt what runs there; it is {became}"
+
+
 def kernels_table(kernels: Sequence[Kernel], usages: Mapping[str, Usage] | None = None) -> Table:
     """Return the attached kernels; ``usages`` is what they told of their machines, by name."""
     columns = ("state", "name", "language", "where", "pid", "runs", "queue", "cpu", "memory")

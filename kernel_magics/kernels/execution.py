@@ -718,7 +718,7 @@ class Execution:
 
     def _error(self, finished: protocol.Finished) -> KernelMagicsError:
         if finished.status == "aborted":
-            return Aborted(self.kernel)
+            return Aborted(self.kernel, may_have_run=finished.begun)
         if finished.status == "lost":
             return ReplyLost(self.kernel)
         return error_of(self.kernel, finished)

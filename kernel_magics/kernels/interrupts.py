@@ -1,26 +1,49 @@
 """Interrupting a kernel, so that the interrupt hits the cell it is meant for.
 
-An idle kernel ignores an interrupt, a lost connection swallows it, and ipykernel wakes a long
-``await`` only for the next message. On the reactor's thread."""
+An idle kernel ignores an interrupt, a lost connection swallows it, ipykernel wakes a long ``await``
+only for the next message, and some kernels know only signals, of which others die. On the reactor's
+thread."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from ..connect.launch import Owned
 from ..protocol.message import Message
+from ..wire.reactor import Reactor
 from .cells import Cells
 from .execution import Execution
 from .requests import Requests
 
+SIGNAL_AFTER = 0.5
+"""Seconds for the reply to an ``interrupt_request``, before a signal is tried: IRkernel does not
+read it, tslab does not know it, and whoever does know it replies within milliseconds."""
+
 
 class Interrupts:
-    """The interrupts of one kernel; ``owned`` is its process, if it is ours."""
+    """The interrupts of one kernel.
 
-    def __init__(self, owned: Owned | None, requests: Requests, cells: Cells) -> None:
+    ``owned`` is its process, if it is ours. ``signal`` sends SIGINT to the process of somebody
+    else's kernel if it is busy, lives on this machine and survives that; it calls what it is given
+    when that was done.
+    """
+
+    def __init__(
+        self,
+        owned: Owned | None,
+        reactor: Reactor,
+        requests: Requests,
+        cells: Cells,
+        signal: Callable[[Callable[[], None]], None],
+    ) -> None:
         self._owned = owned
+        self._reactor = reactor
         self._requests = requests
         self._cells = cells
+        self._signal = signal
+        self.implementation = ""
+        """The kernel's, as it calls itself."""
         self._pending = False  # no word yet that it was done
         self._done_at = ""  # when it was done last, by the kernel's own clock
 
@@ -28,10 +51,15 @@ class Interrupts:
         """Interrupt whatever runs there."""
         self._pending = True
         self._done_at = ""
-        if self._owned is not None and self._owned.interrupt():
-            self._done(datetime.now(UTC).isoformat())
-        else:
-            self._requests.ask("control", "interrupt_request", self._replied)
+        # What stands on xeus handles SIGINT, but by ending itself.
+        dies_of_signals = self.implementation.startswith("xeus")
+        if self._owned is not None and not dies_of_signals and self._owned.interrupt():
+            self._signalled()
+            return
+        self._requests.ask("control", "interrupt_request", self._replied)
+        # ipykernel replies in any case, at the latest when C code gives its interpreter back.
+        if self._owned is None and not dies_of_signals and self.implementation != "ipython":
+            self._reactor.call_later(SIGNAL_AFTER, self._not_replied)
 
     def begun(self, execution: Execution) -> None:
         """Repeat an interrupt that overtook its cell; told by the kernel's own clock: when it
@@ -52,6 +80,13 @@ class Interrupts:
 
     def _replied(self, reply: Message) -> None:
         self._done(reply.date)
+
+    def _not_replied(self) -> None:
+        if self._pending:
+            self._signal(self._signalled)
+
+    def _signalled(self) -> None:
+        self._done(datetime.now(UTC).isoformat())
 
     def _done(self, date: str) -> None:
         self._requests.ask("shell", "kernel_info_request")  # wakes a long `await`

@@ -21,6 +21,7 @@ from ..errors import (
     Closed,
     KernelDied,
     KernelMagicsError,
+    KernelUnreachable,
     NotOwned,
 )
 from ..protocol.answers import (
@@ -32,7 +33,7 @@ from ..protocol.answers import (
     inspection_of,
 )
 from ..protocol.execution import Check
-from ..protocol.health import Finding
+from ..protocol.health import LOST_GRACE, Finding
 from ..protocol.message import Message, Part, Session
 from ..wire.reactor import Reactor
 from .callbacks import Callback, Event
@@ -71,6 +72,9 @@ LEAVING_PATIENCE = 0.5
 
 USAGE_PATIENCE = 0.3
 """Seconds for a kernel to tell what it uses; those that know how answer in milliseconds."""
+
+WATCHING = 0.02
+"""Seconds between looks at what becomes of an interrupt."""
 
 HEARING_PATIENCE = 2.0
 """Seconds that a new client waits until it hears the kernel: some say nothing while they are
@@ -543,6 +547,32 @@ class Kernel:
         With ``execution`` it is only taken back, if it was not sent yet.
         """
         self.reactor.post(partial(self._life.interrupt, execution))
+
+    def interrupt_and_watch(self, timeout: float) -> None:
+        """Interrupt what runs there, and return when it is known what became of that: the kernel
+        does nothing any more, or has died, or is as busy as before after ``timeout`` seconds.
+
+        Raises:
+            KernelUnreachable: it was not asked, because it is out of reach.
+        """
+        was_busy = self.state is KernelState.BUSY
+        deadline = time.monotonic() + timeout
+        self.interrupt()
+        # Comes back when the interrupt was dealt with, from kernels that answer while they are
+        # busy; or as an error at once if the connection closes, of which they may have died.
+        answer = self.ask("control", "kernel_info_request")
+        try:
+            while (now := time.monotonic()) < deadline or (
+                self.state is KernelState.LOST and now < deadline + LOST_GRACE
+            ):
+                calm = self.state is KernelState.IDLE and (was_busy or answer.done())
+                if calm or not self.alive:
+                    break
+                if answer.done() and isinstance(answer.exception(), KernelUnreachable):
+                    answer.result()
+                time.sleep(WATCHING)
+        finally:
+            answer.cancel()
 
     def take_back(self, execution: Execution) -> bool:
         """Do not send it any more, if it was not sent yet; return whether that is so."""

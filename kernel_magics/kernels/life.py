@@ -15,6 +15,7 @@ from typing import Any
 
 from ..connect.info import ConnectionInfo
 from ..connect.launch import Owned
+from ..connect.processes import interrupt, own_process, survives_interrupt
 from ..errors import (
     Aborted,
     Closed,
@@ -143,7 +144,9 @@ class Life:
         self.subshells = Subshells(reactor, self.requests)
         self.questions = Questions(reactor, self.requests, self.subshells, self._main_is_busy)
         self._ready: Future[None] = Future()
-        self._interrupts = Interrupts(owned, self.requests, self.cells)
+        self._interrupts = Interrupts(
+            owned, reactor, self.requests, self.cells, self._signal_theirs
+        )
         self._taken: set[str] = set()  # subshells of ours that run a cell
         self._fences: dict[str, Execution] = {}
         self._unsent: list[Message] = []  # answers to prompts, for when it is in reach again
@@ -295,6 +298,24 @@ class Life:
             self._not_sent(waiting)
         self._interrupts.interrupt()
 
+    def _signal_theirs(self, done: Callable[[], None]) -> None:
+        """Interrupt a busy kernel of this user and machine by a signal, if it survives one.
+
+        Its process is looked up on a thread of its own: its address may be a name.
+        """
+        if self._way is not None or self.state is not KernelState.BUSY:
+            return
+
+        def signal() -> None:
+            pid = own_process(self._info, self.pid)
+            if pid is not None and survives_interrupt(pid):
+                interrupt(pid)
+                with contextlib.suppress(Closed):
+                    self._reactor.post(done)
+
+        name = "kernel_magics interrupt"
+        threading.Thread(target=signal, name=name, daemon=True).start()
+
     def take_back(self, execution: Execution) -> bool:
         """Do not send it any more, if it was not sent yet; return whether that is so."""
         if execution.sent or execution.done:
@@ -422,6 +443,7 @@ class Life:
         """The kernel proved itself: take stock, and send what was waiting for that."""
         assert proof.info is not None
         self.kernel_info = readable(proof.info)
+        self._interrupts.implementation = str(self.kernel_info.get("implementation", ""))
         self.finding = None
         self.down.clear()
         waited_through_loss = self.state in (KernelState.LOST, KernelState.AWAY)

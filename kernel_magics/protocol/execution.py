@@ -83,10 +83,11 @@ class Finished:
     """The request is over.
 
     ``status`` is ``"ok"``, ``"error"``, ``"aborted"`` or ``"lost"`` (idle, but never a reply that
-    could be read; ``problem`` says what was wrong with one that could not). ``reply`` is the
-    reply's content. ``complete`` is False when idle was never seen, so that output may be missing.
-    ``explained`` is True when the outputs say what failed: with an ``error`` message, or with text
-    on stderr, as IPython does for a mistyped magic and tslab for everything.
+    could be read; ``problem`` says what was wrong with one that could not). ``begun`` is True when
+    the kernel was heard to run the code: then ``"aborted"`` means in the middle of it. ``reply`` is
+    the reply's content. ``complete`` is False when idle was never seen, so that output may be
+    missing. ``explained`` is True when the outputs say what failed: with an ``error`` message, or
+    with text on stderr, as IPython does for a mistyped magic and tslab for everything.
     """
 
     status: str
@@ -94,6 +95,7 @@ class Finished:
     complete: bool = True
     explained: bool = False
     problem: ProtocolError | None = None
+    begun: bool = False
 
 
 Event = Output | Prompt | Check | Finished
@@ -115,6 +117,7 @@ class Execution:
         self.done = False
         self._reply: dict[str, Any] | None = None
         self._status = ""
+        self._begun = False
         self._idle = False
         self._heard = now
         self._asked: float | None = None
@@ -143,9 +146,13 @@ class Execution:
             case "input_request":
                 content = message.content
                 return [Prompt(str(content.get("prompt", "")), bool(content.get("password")))]
+            case "execute_input":
+                self._begun = True
+                return []
             case kind if kind in NOT_OUTPUT:
                 return []
         message.check()
+        self._begun = True  # tslab never says so in words
         match message.type:
             case "error":
                 self._error, self._explained = message, True
@@ -218,11 +225,11 @@ class Execution:
             # tslab replies without a name; xeus-python's reply has fewer lines than its message.
             for field in ("ename", "evalue", "traceback"):
                 reply[field] = reply.get(field) or shown.get(field)
-        return Finished(self._status, reply, complete, self._explained, self._problem)
+        return Finished(self._status, reply, complete, self._explained, self._problem, self._begun)
 
 
 def _status(reply: dict[str, Any]) -> str:
-    """Return the reply's status; IRkernel and bash_kernel spell ``aborted`` as ``abort``.
+    """Return the reply's status; IRkernel, bash_kernel and tslab spell ``aborted`` as ``abort``.
 
     Raises:
         ProtocolError: a status that the specification does not know.

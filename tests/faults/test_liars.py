@@ -323,6 +323,15 @@ lie(
     publish("comm_close", {"comm_id": "never opened", "data": {}}),
     hides=("odd",),
 )
+lie(
+    "versions",
+    "messages of several versions of the protocol",
+    *[
+        odd(header={"version": version}, content={"name": "stdout", "text": f"of {version}\n"})
+        for version in ("5.0", "5.3", "5.4", "5.6", None)
+    ],
+    shows=("before", "of 5.0", "of 5.3", "of 5.4", "of 5.6", "of None", "after"),
+)
 lie("odd_state", "a status that nobody knows", publish("status", {"execution_state": "napping"}))
 lie("empty_status", "a status without a state", publish("status", {}))
 lie(
@@ -342,6 +351,11 @@ cell_of_lies(
 cell_of_lies("no_busy", "never busy", execute_input(), BEFORE, AFTER, reply(), idle())
 cell_of_lies("no_input", "no execute_input", busy(), BEFORE, AFTER, reply(), idle())
 cell_of_lies("idle_first", "idle before the reply", busy(), BEFORE, AFTER, idle(), reply())
+cell_of_lies(
+    "reply_first",
+    "the reply before the outputs, as whoever reads shell first gets it from xeus-python and Deno",
+    *[busy(), execute_input(), reply(), BEFORE, AFTER, idle()],
+)
 lie(
     "foreign_idle",
     "idle of another request",
@@ -481,7 +495,20 @@ for word in ("aborted", "abort"):
             "Aborted",
             "{k} did not run this cell: an earlier request there failed or was interrupted",
         ),
+        ran=False,
     )
+
+
+cell_of_lies(
+    "aborted_while_it_ran",
+    "an interrupted cell that the kernel calls aborted, as IRkernel and bash_kernel do",
+    *cell(BEFORE)[:-2],
+    reply("abort"),
+    idle(),
+    shows=("before",),
+    error=("Aborted", "this cell was interrupted in {k} and did not run to its end"),
+    ran=True,
+)
 
 
 @ROWS.fault(
@@ -537,6 +564,12 @@ failing(
     shows=SHOWN,
     error=("RemoteError", ""),
     explained=True,
+)
+cell_of_lies(
+    "failure_called_ok",
+    "a failure that is only text, and a reply that says ok, as octave_kernel does",
+    *cell(BEFORE, stream("error: 'odd' undefined\n"), AFTER),
+    shows=SHOWN,
 )
 failing(
     "nameless_error",
@@ -814,6 +847,20 @@ about(
         "banner": None,
     },
 )
+
+
+@ROWS.fault("the kernel answers nothing on control, as IRkernel")
+def mute_on_control(scene: Scene) -> Seen:
+    def script(kernel: FakeKernel, request: Request) -> None:
+        if request.type == "execute_request":
+            kernel.play(cell(BEFORE, AFTER), request)
+        elif request.channel != "control":
+            kernel.answer(request)
+
+    scene.fake(script, welcome=False)
+    return scene.run()
+
+
 about("info_is_list", "what the kernel says about itself is a list", b"[1]")
 
 
@@ -845,6 +892,7 @@ about(
     "the kernel never answers, or in another type than it should",
     shows=(),
     error=("Aborted", "{k} did not run this cell: it was interrupted before it was sent"),
+    ran=False,
     notice="…has not answered…",
     within=12,
     slow=True,

@@ -419,9 +419,19 @@ def test_after_an_error_the_next_cell_runs(kernel: Kernel) -> None:
 @pytest.mark.parametrize("status", ["aborted", "abort"])
 def test_an_aborted_cell_says_so(fake: Fake, status: str) -> None:
     _, kernel = fake([steps.busy(), steps.reply(status), steps.idle()])
-    with pytest.raises(Aborted, match="fake"):
+    with pytest.raises(Aborted, match="fake did not run") as caught:
         kernel.run("")
+    assert not caught.value.may_have_run
     assert kernel.run("", raise_error=False).status == "aborted"
+
+
+@pytest.mark.parametrize("status", ["aborted", "abort"])
+def test_a_cell_that_was_aborted_while_it_ran_says_so(fake: Fake, status: str) -> None:
+    cell = [steps.busy(), steps.execute_input(), steps.reply(status), steps.idle()]
+    _, kernel = fake(cell)
+    with pytest.raises(Aborted, match="interrupted in fake") as caught:
+        kernel.run("")
+    assert caught.value.may_have_run
 
 
 def test_another_clients_error_does_not_abort_our_cells(

@@ -128,6 +128,26 @@ def test_the_reply_says_how_it_ended(cell: Execution, content: dict[str, Any], s
     assert feed(cell, said("execute_reply", **content), IDLE) == [Finished(status, content)]
 
 
+INPUT = said("execute_input", code="1", execution_count=7)
+
+
+@pytest.mark.parametrize("sign", [INPUT, TEXT, FIGURE], ids=lambda message: message.type)
+@pytest.mark.parametrize("reply_first", [False, True], ids=["reply last", "reply first"])
+def test_an_aborted_cell_that_has_shown_a_sign_of_life_had_begun(
+    cell: Execution, sign: Message, reply_first: bool
+) -> None:
+    # As IRkernel and bash_kernel reply for a cell that is interrupted.
+    messages = [ABORTED, sign] if reply_first else [sign, ABORTED]
+    assert finished(feed(cell, BUSY, *messages, IDLE)).begun
+
+
+@pytest.mark.parametrize("before", [[], [BUSY]], ids=["nothing", "busy"])
+def test_an_aborted_cell_of_which_nothing_was_heard_did_not_run(
+    cell: Execution, before: list[Message]
+) -> None:
+    assert not finished(feed(cell, *before, ABORTED, IDLE)).begun
+
+
 UNKNOWN_STATUS = [
     pytest.param(b'{"status": "done"}', id="a word"),
     pytest.param(b'{"status": null}', id="null"),

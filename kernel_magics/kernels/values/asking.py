@@ -134,8 +134,11 @@ class Asking:
         """
         deadline = time.monotonic() + ABORTED_FOR
         while time.monotonic() < deadline:
-            with suppress(Aborted):
+            try:
                 return self._run(code, silent)
+            except Aborted as error:
+                if error.may_have_run:
+                    raise
             time.sleep(ABORTED_AGAIN)
         return self._run(code, silent)
 
