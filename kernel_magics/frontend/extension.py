@@ -78,7 +78,7 @@ def load(shell: InteractiveShell) -> None:
         install(shell, cache(lambda: _assistant(registered, sticky))),
     ]
     if iopub is not None:
-        undo.append(iopub.lift_limit())
+        iopub.lift_limit()
     if comms is not None:
         undo.append(comms.install())
     setattr(shell, _ATTRIBUTE, _Loaded(magics, replaced, undo))

@@ -76,25 +76,16 @@ class LocalIOPub:
         self._holding = False  # printed text has to go first and is on its way
         self.display_ids = DisplayIds()
 
-    def lift_limit(self) -> Callable[[], None]:
-        """Let any number of messages wait to be sent; return what restores the limit.
+    def lift_limit(self) -> None:
+        """Let any number of messages wait to be sent, from now on for good.
 
         At its default of 1000, relaying 20,000 messages lost 2,010 and the local cell's own idle.
+        Lowered again it would take all that was ever sent for unread, because without a limit
+        nobody counts that: beyond 1000 messages the kernel would be mute.
         """
-        before: list[int] = []
+        self.thread.schedule(self._lift)
 
-        def lift() -> None:
-            before.append(self.thread.socket.getsockopt(zmq.SNDHWM))
-            self._set_limit(0)
-
-        def restore() -> None:
-            if before and not self.thread.closed:
-                self._set_limit(before[0])
-
-        self.thread.schedule(lift)
-        return lambda: self.thread.schedule(restore)
-
-    def _set_limit(self, limit: int) -> None:
+    def _lift(self) -> None:
         """Set it while nothing is pending on the socket, or not at all.
 
         libzmq 4.3.5 crashes when the option is set while a connection is being torn down.
@@ -104,7 +95,7 @@ class LocalIOPub:
             sock.getsockopt(zmq.EVENTS)  # handles what is pending
             time.sleep(0.01)  # for what the other thread still has to say to that
             if not select.select([sock.getsockopt(zmq.FD)], [], [], 0)[0]:
-                sock.setsockopt(zmq.SNDHWM, limit)
+                sock.setsockopt(zmq.SNDHWM, 0)
                 return
 
     def publish(self, messages: list[list[Part]], *, flush: bool) -> None:

@@ -85,8 +85,14 @@ def test_unloading_leaves_nothing(desk: Desk) -> None:
         assert after[name] == before[name], name
     assert after["instances"] == 0
     assert after["children"] == 0
-    assert after["limit"] == 1000
     assert desk.run("%remote k 1").stderr.startswith("UsageError: Line magic function `%remote`")
+
+
+def test_a_notebook_that_has_shown_much_still_shows_something_after_unloading(desk: Desk) -> None:
+    text = desk.run("for number in range(1500): print(number, flush=True)").ok().stdout
+    assert text.split() == [str(number) for number in range(1500)]
+    desk.run(UNLOAD).ok()
+    assert desk.run("print('still here')").ok().stdout == "still here\n"
 
 
 def use(desk: Desk) -> None:
