@@ -458,6 +458,16 @@ class Execution:
                 "and gives the prompt back, whether it stops or not."
             )
 
+    @property
+    def ends_at(self) -> float | None:
+        """When it will be over if nothing more is heard, on the reactor's clock; None if it waits
+        for more than that."""
+        return self._state.ends_at
+
+    def wait_for_quiet(self, seconds: float) -> None:
+        """Have it end only when the kernel has published nothing for so long."""
+        self._state.quiet = seconds
+
     def settled(self, check: protocol.Check) -> None:
         """The question that :meth:`Controls.settle` was asked has been answered."""
         passed = check is protocol.Check.FENCE

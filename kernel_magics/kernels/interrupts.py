@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 
 from ..connect.launch import Owned
 from ..protocol.message import Message
@@ -24,9 +25,9 @@ read it, tslab does not know it, and whoever does know it replies within millise
 class Interrupts:
     """The interrupts of one kernel.
 
-    ``owned`` is its process, if it is ours. ``signal`` sends SIGINT to the process of somebody
-    else's kernel if it is busy, lives on this machine and survives that; it calls what it is given
-    when that was done.
+    ``owned`` is its process, if it is ours. ``turn`` counts what has run there, and is None while
+    nothing does. ``signal`` sends SIGINT to the process of somebody else's kernel, if it lives on
+    this machine, survives that and still has this turn; it calls what it is given when it did.
     """
 
     def __init__(
@@ -35,12 +36,14 @@ class Interrupts:
         reactor: Reactor,
         requests: Requests,
         cells: Cells,
-        signal: Callable[[Callable[[], None]], None],
+        turn: Callable[[], int | None],
+        signal: Callable[[int, Callable[[], None]], None],
     ) -> None:
         self._owned = owned
         self._reactor = reactor
         self._requests = requests
         self._cells = cells
+        self._turn = turn
         self._signal = signal
         self.implementation = ""
         """The kernel's, as it calls itself."""
@@ -58,8 +61,10 @@ class Interrupts:
             return
         self._requests.ask("control", "interrupt_request", self._replied)
         # ipykernel replies in any case, at the latest when C code gives its interpreter back.
-        if self._owned is None and not dies_of_signals and self.implementation != "ipython":
-            self._reactor.call_later(SIGNAL_AFTER, self._not_replied)
+        if self._owned is not None or dies_of_signals or self.implementation == "ipython":
+            return
+        if (turn := self._turn()) is not None:
+            self._reactor.call_later(SIGNAL_AFTER, partial(self._not_replied, turn))
 
     def begun(self, execution: Execution) -> None:
         """Repeat an interrupt that overtook its cell; told by the kernel's own clock: when it
@@ -81,9 +86,9 @@ class Interrupts:
     def _replied(self, reply: Message) -> None:
         self._done(reply.date)
 
-    def _not_replied(self) -> None:
-        if self._pending:
-            self._signal(self._signalled)
+    def _not_replied(self, turn: int) -> None:
+        if self._pending and self._turn() == turn:
+            self._signal(turn, self._signalled)
 
     def _signalled(self) -> None:
         self._done(datetime.now(UTC).isoformat())

@@ -558,9 +558,9 @@ class Kernel:
         was_busy = self.state is KernelState.BUSY
         deadline = time.monotonic() + timeout
         self.interrupt()
-        # Comes back when the interrupt was dealt with, from kernels that answer while they are
-        # busy; or as an error at once if the connection closes, of which they may have died.
-        answer = self.ask("control", "kernel_info_request")
+        # Comes back when the interrupt was dealt with; not every kernel answers on control. Or as
+        # an error at once if the connection closes, of which it may have died.
+        answer = self.ask("control" if was_busy else "shell", "kernel_info_request")
         try:
             while (now := time.monotonic()) < deadline or (
                 self.state is KernelState.LOST and now < deadline + LOST_GRACE

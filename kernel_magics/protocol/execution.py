@@ -114,6 +114,9 @@ class Execution:
 
     def __init__(self, msg_id: str, now: float) -> None:
         self.msg_id = msg_id
+        self.quiet = 0.0
+        """Seconds without a word behind reply and idle before it is over: some kernels (Deno) say
+        both before they have published all."""
         self.done = False
         self._reply: dict[str, Any] | None = None
         self._status = ""
@@ -177,6 +180,8 @@ class Execution:
         if self._missed_at is not None and now - max(self._missed_at, self._heard) >= FENCE_TIMEOUT:
             self._status = self._status or "lost"
             return [self._finish(complete=self._status == "lost")]
+        if (ends_at := self.ends_at) is not None:
+            return [self._finish(complete=True)] if now >= ends_at else []
         if not (self._idle or self._reply is not None):
             return []
         if self._asked is None:
@@ -190,9 +195,18 @@ class Execution:
             return self.fence_passed()
         return []
 
+    @property
+    def ends_at(self) -> float | None:
+        """When it will be over if nothing more is heard; None if that is not all it waits for."""
+        if self.done or not self._idle or self._reply is None:
+            return None
+        return self._heard + self.quiet
+
     def fence_passed(self) -> list[Event]:
         """Everything published before the question has arrived, and idle was not among it."""
-        return [] if self.done or self._reply is None else [self._finish(complete=False)]
+        if self.done or self._reply is None or self._idle:
+            return []
+        return [self._finish(complete=False)]
 
     def overtaken(self) -> list[Event]:
         """A later shell request was answered, so this one's reply will never come."""
@@ -213,7 +227,7 @@ class Execution:
         self.done = True
 
     def _finish_if_over(self) -> list[Event]:
-        if self.done or not self._idle or self._reply is None:
+        if self.ends_at is None or self.quiet:
             return []
         return [self._finish(complete=True)]
 

@@ -30,7 +30,7 @@ from kernel_magics.kernels.pool import KernelPool
 from kernel_magics.protocol import execution as protocol
 from kernel_magics.protocol.message import Message
 from tests.support import steps
-from tests.support.fake import FakeKernel, Request, Step
+from tests.support.fake import FakeKernel, Request, Script, Step
 from tests.support.kernels import HandKernel
 from tests.support.sandbox import Sandbox
 from tests.support.waiting import PATIENCE, wait_until
@@ -423,6 +423,37 @@ def test_an_aborted_cell_says_so(fake: Fake, status: str) -> None:
         kernel.run("")
     assert not caught.value.may_have_run
     assert kernel.run("", raise_error=False).status == "aborted"
+
+
+def deno(*, ends: bool = True) -> Script:
+    """What Deno does: the text comes behind idle, and after a while."""
+
+    def later(kernel: FakeKernel, request: Request) -> None:
+        time.sleep(0.03)  # a pause in what it publishes, and nothing is waited for
+
+    about = steps.reply(implementation="Deno kernel", language_info={"name": "typescript"})
+    texts = [step for number in range(5) for step in (later, steps.stream(f"{number}\n"))]
+    cell = [steps.busy(), steps.execute_input(), steps.reply(), steps.idle(), *texts]
+    end = [] if ends else [steps.close_channels()]
+    return {
+        "kernel_info_request": [steps.busy(), about, steps.idle()],
+        "execute_request": [*cell, *end],
+    }
+
+
+def test_what_is_printed_behind_idle_belongs_to_the_result(
+    pool: KernelPool, fake_kernel: StartFake
+) -> None:
+    kernel = pool.attach(fake_kernel(deno()).connection_file)
+    for _ in range(2):
+        assert kernel.run("").stdout == "0\n1\n2\n3\n4\n"
+
+
+def test_a_cell_that_was_over_but_not_quiet_is_over_when_its_kernel_dies(
+    pool: KernelPool, fake_kernel: StartFake
+) -> None:
+    kernel = pool.attach(fake_kernel(deno(ends=False)).connection_file)
+    assert kernel.run("").stdout == "0\n1\n2\n3\n4\n"
 
 
 @pytest.mark.parametrize("status", ["aborted", "abort"])

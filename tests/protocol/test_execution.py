@@ -414,6 +414,33 @@ def test_an_answer_about_a_closed_cell_means_nothing(
 # Silence.
 
 
+@pytest.mark.parametrize("end", [(REPLY, IDLE), (IDLE, REPLY)], ids=["idle last", "reply last"])
+def test_a_cell_of_a_kernel_that_talks_on_is_over_once_it_is_quiet(
+    cell: Execution, end: tuple[Message, Message]
+) -> None:
+    # As Deno, whose idle comes before what its cell has printed.
+    cell.quiet = 0.1
+    assert feed(cell, BUSY, end[0]) == []
+    assert cell.ends_at is None
+    assert feed(cell, end[1]) == []
+    assert cell.ends_at == 0.1
+    assert feed(cell, TEXT, now=0.08) == [Output(TEXT)]
+    assert cell.tick(0.15) == []
+    assert cell.tick(0.2) == [Finished("ok", OK, begun=True)]
+    assert cell.ends_at is None
+
+
+def test_a_question_about_idle_does_not_end_a_cell_that_only_has_to_be_quiet(
+    cell: Execution,
+) -> None:
+    cell.quiet = 0.1
+    feed(cell, REPLY)
+    assert cell.tick(IDLE_GRACE) == [Check.FENCE]
+    feed(cell, IDLE, now=IDLE_GRACE)
+    assert cell.fence_passed() == []
+    assert cell.tick(IDLE_GRACE + 0.1) == [Finished("ok", OK)]
+
+
 def test_silence_does_not_end_a_cell(cell: Execution) -> None:
     feed(cell, BUSY, TEXT)
     assert cell.tick(LONG) == []
