@@ -238,7 +238,7 @@ class HandKernel:
                 return ipc_info(self._socket_folder)
             case "curve":
                 return curve_info()
-            case "xpython":
+            case "deno" | "ir" | "jslab" | "xpython":  # which do not write what they choose
                 return chosen_info()
             case _:
                 return tcp_info()
