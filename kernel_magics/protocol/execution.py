@@ -16,10 +16,10 @@ from .message import Message
 from .stream import is_on_stderr
 
 NOT_OUTPUT = frozenset(
-    {"status", "execute_input", "iopub_welcome", "shutdown_reply", "debug_event"}
+    {"status", "execute_input", "iopub_welcome", "shutdown_reply", "debug_event", "interrupt"}
 )
 """What a kernel publishes that no cell shows. A relayed ``status`` would even end the local
-cell."""
+cell, and ``interrupt`` is what xeus-python says besides its reply."""
 
 
 def belongs(channel: str, msg_type: str) -> bool:

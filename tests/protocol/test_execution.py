@@ -248,7 +248,7 @@ def test_output_that_nobody_can_read_changes_nothing(
 
 
 @pytest.mark.parametrize(
-    "msg_type", ["execute_input", "iopub_welcome", "shutdown_reply", "debug_event"]
+    "msg_type", ["execute_input", "iopub_welcome", "shutdown_reply", "debug_event", "interrupt"]
 )
 def test_what_no_cell_shows_is_not_output(cell: Execution, msg_type: str) -> None:
     assert feed(cell, said(msg_type)) == []
