@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
+from functools import partial
 
 from ..errors import KernelMagicsError, ProtocolError
 from ..protocol.execution import NOT_OUTPUT, belongs
@@ -19,6 +20,8 @@ from ..protocol.message import Message
 from ..wire.transport import Channel
 from .comms import TYPES
 from .execution import Sink
+from .link import Link, LinkState
+from .subshells import Subshells
 
 log = logging.getLogger("kernel_magics")
 
@@ -35,18 +38,51 @@ class _Forward:
 class Forwards:
     """The comm messages that were passed on to one kernel.
 
-    ``refuse`` is called when the kernel wants a line of input meanwhile: nobody sits at a prompt.
+    ``main_is_busy`` tells whether a cell runs there, None if that is not known. ``refuse`` is
+    called when the kernel wants a line of input meanwhile: nobody sits at a prompt.
     """
 
-    def __init__(self, name: str, refuse: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        link: Link,
+        subshells: Subshells,
+        main_is_busy: Callable[[], bool | None],
+        refuse: Callable[[], None],
+    ) -> None:
         self._name = name
+        self._link = link
+        self._subshells = subshells
+        self._main_is_busy = main_is_busy
         self._refuse = refuse
         self._open: dict[str, _Forward] = {}
         self._late: OrderedDict[str, _Forward] = OrderedDict()
 
-    def add(self, message: Message, sink: Sink, done: Future[None]) -> None:
-        """One more is about to be sent; ``done`` gets its result when the kernel is through."""
+    def send(self, message: Message, sink: Sink, done: Future[None], *, beside: bool) -> None:
+        """Pass one on over a proved connection; ``done`` gets its result when the kernel is
+        through.
+
+        One that may go ``beside`` a cell that keeps the kernel busy is handled in a subshell.
+        """
         self._open[message.msg_id] = _Forward(sink, done)
+        if beside and self._main_is_busy() and self._subshells.promising:
+            self._subshells.take(
+                partial(self._send_beside, message, done), lambda _: self._send(message)
+            )
+        else:
+            self._send(message)
+
+    def _send_beside(self, message: Message, done: Future[None], subshell: str) -> None:
+        def give_back(done: Future[None]) -> None:
+            if not done.cancelled() and done.exception() is None:  # else it may be busy still
+                self._subshells.give_back(subshell)
+
+        self._send(message.to_subshell(subshell))
+        done.add_done_callback(give_back)
+
+    def _send(self, message: Message) -> None:
+        if self._link.state is LinkState.UP:
+            self._link.send("shell", message)
 
     def received(self, channel: Channel, message: Message) -> bool:
         """Take what one of them has led to; return whether this is such a message."""

@@ -461,9 +461,17 @@ class Kernel:
         with it, or :class:`KernelMagicsError` when that will never be known. ``beside``: it may be
         handled in a subshell while a cell keeps the kernel busy.
         """
+        life = self._life
         message = self._session.message(msg_type, content, metadata=metadata, buffers=buffers)
         done: Future[None] = Future()
-        self.reactor.post(partial(self._life.forward, message, sink, done, beside=beside))
+
+        def send() -> None:
+            if life.link.state is LinkState.UP:
+                life.forwards.send(message, sink, done, beside=beside)
+            else:
+                done.set_exception(life.unavailable())
+
+        self.reactor.post(send)
         return done
 
     def _send_soon(self, message: Message) -> None:

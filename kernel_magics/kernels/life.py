@@ -42,7 +42,7 @@ from .callbacks import Callbacks, Event
 from .cells import Cells
 from .comms import TYPES as COMM_TYPES
 from .comms import Comms
-from .execution import END_OF_INPUT, Execution, Sink
+from .execution import END_OF_INPUT, Execution
 from .forwards import Forwards
 from .interrupts import Interrupts
 from .link import Link, LinkState, Way
@@ -126,7 +126,6 @@ class Life:
         self.callbacks = Callbacks(name)
         self.cells = Cells()
         self.comms = Comms()
-        self.forwards = Forwards(name, self._refuse_input)
         self.down = threading.Event()
         """It has no connection now."""
         self._name = name
@@ -147,6 +146,9 @@ class Life:
         )
         self.requests = Requests(session, self.link)
         self.subshells = Subshells(reactor, self.requests)
+        self.forwards = Forwards(
+            name, self.link, self.subshells, self._main_is_busy, self._refuse_input
+        )
         self.questions = Questions(reactor, self.requests, self.subshells, self._main_is_busy)
         self._ready: Future[None] = Future()
         self._interrupts = Interrupts(
@@ -274,29 +276,6 @@ class Life:
 
     def _refuse_input(self) -> None:
         self.answer(self._session.message("input_reply", {"value": END_OF_INPUT}))
-
-    def forward(self, message: Message, sink: Sink, done: Future[None], *, beside: bool) -> None:
-        """Pass on a comm message of a front end; in a subshell, if it may go beside a cell that
-        keeps the kernel busy."""
-        if self.link.state is not LinkState.UP:
-            done.set_exception(self.unavailable())
-            return
-        self.forwards.add(message, sink, done)
-        if beside and self._main_is_busy() and self.subshells.promising:
-            self.subshells.take(
-                partial(self._forward_beside, message, done),
-                lambda _: self.send_if_up("shell", message),
-            )
-        else:
-            self.link.send("shell", message)
-
-    def _forward_beside(self, message: Message, done: Future[None], subshell: str) -> None:
-        def give_back(done: Future[None]) -> None:
-            if done.exception() is None:  # else it may be busy for ever
-                self.subshells.give_back(subshell)
-
-        self.link.send("shell", message.to_subshell(subshell))
-        done.add_done_callback(give_back)
 
     def interrupt(self, execution: Execution | None = None) -> None:
         """Interrupt what runs; but of one that was not sent, take back just that."""
