@@ -9,7 +9,7 @@ WORKERS := 2
 PIP_INSTALL := -m pip install -qq
 
 .PHONY: help run test cover lab bench soak fuzz lint floor test-floor clean \
-    deps-run deps-test deps-lab deps-qt deps-kernels
+    deps-run deps-test deps-lab deps-front-ends deps-qt deps-kernels
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -76,6 +76,7 @@ test-floor: floor
 deps-run: $(VENV)/.km-run
 deps-test: $(VENV)/.km-test
 deps-lab: $(VENV)/.km-lab
+deps-front-ends: $(VENV)/.km-front-ends
 deps-qt: $(VENV)/.km-qt
 deps-kernels: $(JS)/.km-kernels
 
@@ -101,6 +102,11 @@ $(VENV)/.km-lab: $(VENV)/.km-pip pyproject.toml
 	@echo 'installing kernel_magics and JupyterLab into $(VENV)'
 	@$(VENV)/bin/python $(PIP_INSTALL) -e . --group run --group lab
 	@touch $(VENV)/.km-run $@
+
+$(VENV)/.km-front-ends: $(VENV)/.km-pip pyproject.toml
+	@echo 'installing kernel_magics and the front ends of its tests into $(VENV)'
+	@$(VENV)/bin/python $(PIP_INSTALL) -e . --group run --group front-ends
+	@touch $(VENV)/.km-run $(VENV)/.km-lab $@
 
 $(VENV)/.km-qt: $(VENV)/.km-pip pyproject.toml
 	@echo 'installing kernel_magics and the Qt console into $(VENV)'

@@ -1,6 +1,6 @@
 """Take the pictures of the README: a few notebooks, run in JupyterLab in a headless browser.
 
-    make deps-lab && .venv/bin/python tools/screenshots.py docs/images
+    make deps-front-ends && .venv/bin/python tools/screenshots.py docs/images
 
 Needs Chromium, as the tests in ``tests/front_ends`` do.
 """
