@@ -69,12 +69,12 @@ def beside(true: int, forged: int, took: list[float]) -> Step:
 
     def step(kernel: FakeKernel, request: Request) -> None:
         told = pieces(kernel, request, true)
-        lies = [spoil(told[index % true], index) for index in range(forged)]
+        # Of what will have been sent: a replay that comes first would be the true message.
+        lies = [spoil(told[index % (index * true // forged + 1)], index) for index in range(forged)]
         socket = kernel.sockets["iopub"]
         began = time.monotonic()
         for index, frames in enumerate(told):
             socket.send_multipart(frames)
-            # Replays only of what has been sent already, or they would be the true message.
             for lie in lies[index * forged // true : (index + 1) * forged // true]:
                 socket.send_multipart(lie)
         took.append(began)

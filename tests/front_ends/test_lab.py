@@ -64,9 +64,10 @@ class Open(Protocol):
 
 
 @pytest.fixture(scope="module")
-def server(run_folder: Path) -> Generator[LabServer]:
+def server(run_folder: Path, request: pytest.FixtureRequest) -> Generator[LabServer]:
     require("lab")
-    with LabServer(Sandbox.make(run_folder / "lab")) as server:
+    place = run_folder / request.module.__name__.rpartition(".")[2].removeprefix("test_")
+    with LabServer(Sandbox.make(place)) as server:
         yield server
 
 

@@ -8,8 +8,9 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 
+import psutil
 import pytest
 
 from kernel_magics.connect import tunnel as tunnel_module
@@ -21,6 +22,7 @@ from kernel_magics.protocol.message import Message
 from tests.support import logins, parts
 from tests.support.kernels import HandKernel
 from tests.support.logins import PASSWORD, Asking, Kind
+from tests.support.processes import ssh_below
 from tests.support.sandbox import Sandbox
 from tests.support.sshd import HOST, Secrets, network, ssh_server
 from tests.support.tiers import full
@@ -356,6 +358,9 @@ def test_nobody_is_asked_before_the_network_is_back(
             begun.wait()
             there.plug(in_=False)
             wait_until(lambda: not tunnel.up, what="the cut is noticed")
+            for ssh in ssh_below():  # else the login might go on where it was
+                with suppress(psutil.NoSuchProcess):
+                    ssh.kill()
             gone = (
                 "refused",
                 "No route",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,9 @@ def kernelspec(language: str, sandbox: Sandbox) -> dict[str, Any]:
         "language": language,
         "env": environment(language, sandbox),
     }
-    (place / "kernel.json").write_text(json.dumps(about))
+    # At one stroke: somebody else may be reading the one before.
+    new = place / f"kernel-{uuid.uuid4().hex}.new"
+    new.write_text(json.dumps(about))
+    new.replace(place / "kernel.json")
     cwd = folder(language)
     return {"spec": language, "cwd": None if cwd is None else str(cwd)}
