@@ -146,7 +146,9 @@ class _StatusLines:
     def end(self, job: Job) -> None:
         """Say how it ended."""
         text = f"[{job.kernel.name}] job {job.number}: {status_of(job)}"
-        print(text, file=sys.stderr if job.error else sys.stdout, flush=True)
+        stream = sys.stderr if job.error else sys.stdout
+        stream.write(text + "\n")  # at one stroke: others print meanwhile
+        stream.flush()
 
 
 def _show_nothing(item: Message | str) -> None:

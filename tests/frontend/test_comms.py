@@ -80,6 +80,7 @@ def test_a_value_that_is_set_there_is_shown_here(desk: Desk) -> None:
     assert run.stdout == "now 9\n"
 
 
+@pytest.mark.full
 def test_an_echo_answers_the_message_that_led_to_it(new_desk: Callable[..., Desk]) -> None:
     desk = new_desk()
     slider = model_id(
@@ -90,6 +91,7 @@ def test_an_echo_answers_the_message_that_led_to_it(new_desk: Callable[..., Desk
     assert data_of(moved, slider)[0]["method"] == "echo_update"
 
 
+@pytest.mark.full
 def test_a_callback_runs_while_no_cell_does_and_while_none_has_for_long(desk: Desk) -> None:
     run = desk.remote("b = w.Button(); b.on_click(lambda _: print('clicked')); b", "").ok()
     button = model_id(run, "ButtonModel")
@@ -222,6 +224,7 @@ def answers(run: CellRun, comm_id: str) -> list[Output]:
     return [one for one in run.outputs if one.content.get("comm_id") == comm_id]
 
 
+@pytest.mark.full
 def test_a_page_that_is_loaded_again_gets_the_widgets_of_a_busy_kernel(
     new_desk: Callable[..., Desk],
 ) -> None:
@@ -440,6 +443,7 @@ def test_a_callback_runs_while_a_cell_runs_here(new_versions: Desk) -> None:
     lasting.wait()
 
 
+@pytest.mark.full
 def test_a_callback_waits_for_the_cell_that_runs_there(new_versions: Desk) -> None:
     """As it would here: ipykernel 7.4 hands a comm's messages to whom it spoke from last."""
     desk = new_versions
@@ -463,6 +467,7 @@ def test_a_front_end_without_subshells_is_served_after_the_cell(desk: Desk) -> N
     assert moved.stdout == "now 4\n"
 
 
+@pytest.mark.full
 def test_after_unloading_nothing_is_left_of_it(new_desk: Callable[..., Desk]) -> None:
     desk = new_desk()
     before = "get_ipython().kernel.shell_handlers['comm_open'].__qualname__"
@@ -475,6 +480,7 @@ def test_after_unloading_nothing_is_left_of_it(new_desk: Callable[..., Desk]) ->
     assert len(run.of_type("comm_close")) == len(run.of_type("comm_open"))
 
 
+@pytest.mark.full
 def test_a_kernel_cannot_take_or_close_comms_of_others(new_desk: Callable[..., Desk]) -> None:
     desk = new_desk()
     own = desk.run("import ipywidgets as w\nmine = w.IntSlider(); mine").ok()
