@@ -491,9 +491,10 @@ def place(run_folder: Path) -> Generator[Sandbox]:
         yield sandbox
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def terminal(place: Sandbox) -> Generator[TerminalHost]:
-    """The prompt that people have; a kernel is attached as ``k``."""
+    """The prompt that people have; a kernel is attached as ``k``. A new one for each test: one that
+    was typed into at the wrong moment shall not spoil the others'."""
     with (
         HandKernel.start("tcp", place) as kernel,
         TerminalHost(place, mode="full") as terminal,
