@@ -79,9 +79,9 @@ HOLD = (
     ENDING
     + r"""
 km_say() {
-    printf 'km\t%s\t' "$1"
-    od -An -v -tx1 | tr -d ' \n'
-    echo
+    # At one stroke: another shell's complaint could come into the middle of it.
+    km_x=$(od -An -v -tx1 | tr -d ' \n')
+    printf 'km\t%s\t%s\n' "$1" "$km_x"
 }
 km_listens() {
     [ -z "$km_ipc" ] || { [ -S "$km_d/k-1" ] && [ -S "$km_d/k-5" ]; return; }
@@ -459,19 +459,12 @@ class _Session:
         with child.stdout as said:
             for line in said:
                 first, *fields = line.decode("utf-8", "replace").rstrip("\n").split("\t")
-                match fields if first == self._mark else None:
-                    case ["begun"]:
-                        self._words.clear()  # greetings
-                    case ["pid", number]:
-                        self._pid.put(int(number))
-                    case ["log", text]:
-                        self.log = bytes.fromhex(text).decode("utf-8", "replace")
-                    case ["ended", number]:
-                        # A shell adds 128 to the number of a signal.
-                        status = int(number)
-                        self.status = 128 - status if status > 128 else status
-                    case _:
-                        self._words = [*self._words, _printable(line)][-LOG_TAIL:]
+                try:
+                    understood = first == self._mark and self._hear(fields)
+                except ValueError:  # not what we have written: whoever it is, wait on
+                    understood = False
+                if not understood:
+                    self._words = [*self._words, _printable(line)][-LOG_TAIL:]
         child.wait()
         with contextlib.suppress(OSError):
             child.stdin.close()
@@ -480,6 +473,27 @@ class _Session:
             self.status = -signal.SIGHUP
         self.over.set()
         self._pid.put(None)
+
+    def _hear(self, fields: list[str]) -> bool:
+        """Take in a line of our own script; return whether it is one.
+
+        Raises:
+            ValueError: it says a number, or a text in hex, that is none.
+        """
+        match fields:
+            case ["begun"]:
+                self._words.clear()  # greetings
+            case ["pid", number]:
+                self._pid.put(int(number))
+            case ["log", text]:
+                self.log = bytes.fromhex(text).decode("utf-8", "replace")
+            case ["ended", number]:
+                # A shell adds 128 to the number of a signal.
+                status = int(number)
+                self.status = 128 - status if status > 128 else status
+            case _:
+                return False
+        return True
 
 
 class Held:

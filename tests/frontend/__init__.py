@@ -165,7 +165,7 @@ class LastingDesk:
             return
         yield self._desk
         try:
-            if self._desk.host.run(TIDY, timeout=5.0).result == "True":
+            if self._desk.run(TIDY, timeout=5.0).result == "True":
                 return
         except (TimeoutError, RuntimeError):
             pass

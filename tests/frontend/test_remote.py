@@ -251,7 +251,6 @@ def test_an_ambiguous_fragment_is_a_usage_error_that_lists_the_matches(desk: Des
 @pytest.mark.parametrize(
     "cell, complaint",
     [
-        ("%remote", "which kernel? None was named before"),
         ("%%remote --timeout\n1", "--timeout"),
         ("%%remote --timeout soon k\n1", "soon"),
         ("%%remote --no-such k\n1", "--no-such"),
@@ -272,6 +271,14 @@ def test_an_ambiguous_fragment_is_a_usage_error_that_lists_the_matches(desk: Des
 )
 def test_what_is_typed_wrong_is_a_usage_error(desk: Desk, cell: str, complaint: str) -> None:
     assert complaint in usage_error(desk, cell)
+
+
+def test_without_a_kernel_the_last_one_is_meant_as_long_as_it_is_there(desk: Desk) -> None:
+    with desk.fake([steps.busy(), steps.stream("of fake"), steps.idle(), steps.reply()]):
+        desk.remote("x", kernel="fake").ok()
+        again = desk.run("%%remote\nx").ok()
+        assert (again.stdout, again.stderr) == ("of fake", "[fake]\n")
+    assert "which kernel? None was named before" in usage_error(desk, "%remote")
 
 
 HOSTILE: dict[str, bytes] = {

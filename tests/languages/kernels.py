@@ -143,7 +143,9 @@ usual(
     tab=("prin", "offers: print"),
     inspected=("print", "help (text/html, text/plain)"),
     language="python",
-    many=PYTHON["many"],
+    many="for n in range(400): print(n + 1)",
+    of="400",
+    remark="two messages a line; beyond 1000 that wait it drops some, also the one that says idle",
 )
 unstoppable("computes", "print('begun')\nwhile True: pass")
 unstoppable("waits", "print('begun')\nimport time; time.sleep(600)")
