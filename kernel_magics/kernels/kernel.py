@@ -356,11 +356,24 @@ class Kernel:
         The future gets :class:`KernelGone` when the kernel ends first. Who does not want to know
         any more cancels it.
         """
+        return self._ask_behind(None, channel, msg_type, content)
+
+    def _ask_behind(
+        self,
+        first: Callable[[], None] | None,
+        channel: AskedOn,
+        msg_type: str,
+        content: dict[str, Any] | None = None,
+    ) -> Future[Message]:
+        """Ask right behind what ``first`` does on the reactor's thread: nothing that the kernel
+        does about that comes between the two."""
         life = self._life
         answer: Future[Message] = Future()
         message = self._session.message(msg_type, content or {})
 
         def send() -> None:
+            if first is not None:
+                first()
             if life.link.state is LinkState.UP:
                 life.requests.send(channel, message, replied, failed)
             else:
@@ -565,10 +578,10 @@ class Kernel:
         """
         was_busy = self.state is KernelState.BUSY
         deadline = time.monotonic() + timeout
-        self.interrupt()
         # Comes back when the interrupt was dealt with; not every kernel answers on control. Or as
         # an error at once if the connection closes, of which it may have died.
-        answer = self.ask("control" if was_busy else "shell", "kernel_info_request")
+        channel: AskedOn = "control" if was_busy else "shell"
+        answer = self._ask_behind(self._life.interrupt, channel, "kernel_info_request")
         try:
             while (now := time.monotonic()) < deadline or (
                 self.state is KernelState.LOST and now < deadline + LOST_GRACE

@@ -174,8 +174,9 @@ def _files(sandbox: Sandbox) -> set[Path]:
     folder need not be watched, where other programs come and go.
     """
     return {
-        path
-        for folder in (sandbox.runtime, sandbox.temporary)
-        for path in folder.rglob("*")
-        if path.parent != sandbox.temporary or not PROBE.fullmatch(path.name)
+        Path(folder, name)
+        for top in (sandbox.runtime, sandbox.temporary)
+        for folder, folders, files in os.walk(top)  # which does not mind that some go meanwhile
+        for name in (*folders, *files)
+        if folder != str(sandbox.temporary) or not PROBE.fullmatch(name)
     }
