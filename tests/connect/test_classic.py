@@ -110,6 +110,7 @@ def test_what_is_not_there_is_an_attribute_error() -> None:
 # In a kernel.
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", ["tcp", "ipc", "curve"])
 def test_a_kernel_finds_its_own_file_and_its_content(
     kind: Kind, hand_kernel: Callable[..., HandKernel]

@@ -68,6 +68,7 @@ def missing(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
 # The real one.
 
 
+@pytest.mark.full
 def test_a_window_opens_on_a_kernel(real: None, hand_kernel: Callable[..., HandKernel]) -> None:
     kernel = hand_kernel()
     with listening(kernel.info) as listener:
@@ -85,6 +86,7 @@ def test_a_window_opens_on_a_kernel(real: None, hand_kernel: Callable[..., HandK
             assert process.wait(PATIENCE) != 0
 
 
+@pytest.mark.full
 def test_a_fragment_a_profile_and_arguments_name_the_window(
     real: None, sandbox: Sandbox, hand_kernel: Callable[..., HandKernel]
 ) -> None:
@@ -105,6 +107,7 @@ def test_a_fragment_a_profile_and_arguments_name_the_window(
             )
 
 
+@pytest.mark.full
 def test_a_kernel_opens_a_window_on_itself(
     sandbox: Sandbox, hand_kernel: Callable[..., HandKernel]
 ) -> None:

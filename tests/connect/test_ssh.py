@@ -469,6 +469,7 @@ def test_every_question_is_asked_and_a_wrong_answer_is_asked_again(
     assert len(way.failures()) == (1 if kind in ("password", "codes", "jump") else 0), way.log
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", KINDS)
 def test_without_anybody_to_ask_no_login_is_tried(
     login_that_asks: LoginThatAsks, login: MakeLogin, kind: Kind
@@ -487,6 +488,7 @@ def test_without_anybody_to_ask_no_login_is_tried(
     assert way.failures() == []
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_front_end_that_breaks_at_a_question_is_a_refusal_too(
     login_that_asks: LoginThatAsks, login: MakeLogin, kind: Kind

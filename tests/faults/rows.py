@@ -31,7 +31,6 @@ SOON = 4.0
 
 QUICK = {
     "cut",
-    "back_in_time",
     "tunnel_to_nobody",
     "killed",
     "replaced_20_times",

@@ -55,6 +55,7 @@ def data(run: CellRun) -> list[dict[str, str]]:
     return [one.content["data"] for one in run.outputs if "data" in one.content]
 
 
+@pytest.mark.full
 def test_xeus_shows_streams_displays_and_results(xpython: XPython) -> None:
     run = xpython.run(remotely(RICH)).ok()
     assert (run.stdout, run.stderr) == ("to stdout\n", "to stderr\n")
@@ -129,6 +130,7 @@ def test_the_stop_button_of_xeus_stops_the_other_kernel(xpython: XPython) -> Non
     assert xpython.run(remotely("print('well')")).ok().stdout == "well\n"
 
 
+@pytest.mark.full
 def test_tab_in_xeus_offers_the_other_kernels_names(xpython: XPython) -> None:
     xpython.run(remotely("only_there_one = only_there_two = 1")).ok()
     xpython.run("only_here = 1").ok()
@@ -163,6 +165,7 @@ def test_xeus_knows_its_own_kernel_and_refuses_to_wait_for_itself(xpython: XPyth
     assert "it would wait for itself for ever" in run.reply["evalue"]
 
 
+@pytest.mark.full
 def test_xeus_is_as_it_was_after_unloading(sandbox: Sandbox, shared_kernel: HandKernel) -> None:
     require("xpython")
     with XPython(sandbox, shared_kernel) as host:
@@ -246,6 +249,7 @@ print('not reached')
 """
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("how", ["script.ipy", "-c"])
 def test_a_script_ends_at_a_remote_error(
     sandbox: Sandbox, shared_kernel: HandKernel, how: str
@@ -264,6 +268,7 @@ def test_a_script_ends_at_a_remote_error(
     assert "not reached" not in shown
 
 
+@pytest.mark.full
 def test_a_value_is_taken_in_a_script_that_is_begun_with_the_extension(
     sandbox: Sandbox, shared_kernel: HandKernel
 ) -> None:

@@ -199,7 +199,6 @@ def test_many_direct_messages_are_thinned_out_by_the_server(notebook: Open) -> N
 # The same through kernel_magics.
 
 
-@pytest.mark.quick
 def test_a_remote_cell_shows_streams_html_an_image_and_a_result(remote: Open) -> None:
     page = remote(f"%%remote gpu\n{RICH}", f"{RICH}")
 

@@ -101,6 +101,7 @@ def test_an_error_aborts_what_waits_behind_it_but_what_keeps_going(desk: Desk) -
     assert (waiting.wait().status, waiting.reply["ename"]) == ("error", "Aborted")
 
 
+@pytest.mark.full
 def test_ctrl_c_takes_back_what_waits_and_leaves_what_runs(desk: Desk) -> None:
     goes_on = gate(desk)
     running = desk.remote(WAIT.format(str(goes_on)), "--bg").ok()
@@ -218,6 +219,7 @@ def test_a_death_ends_all_of_them(desk: Desk) -> None:
         assert "may have run" not in wait_status(desk, behind, "failed after .*KernelDied")
 
 
+@pytest.mark.full
 def test_unloading_ends_them(new_desk: Callable[..., Desk]) -> None:
     desk = new_desk()
     run = desk.remote("import time; time.sleep(600)", "--bg").ok()
@@ -250,6 +252,7 @@ def test_two_hundred_on_three_kernels_end_in_order_and_none_is_lost(desk: Desk) 
             assert seen == list(range(place, 200, 3))
 
 
+@pytest.mark.full
 def test_a_terminal_is_not_written_over(sandbox: Sandbox) -> None:
     """The full prompt: what is printed meanwhile stands above it, whole, each line named."""
     goes_on = sandbox.work / "gate"

@@ -259,7 +259,6 @@ def it_was_a_session(shown: str, sandbox: Sandbox) -> None:
     assert list(sandbox.root.rglob("history.sqlite"))
 
 
-@pytest.mark.quick
 @pytest.mark.parametrize("kind", ["tcp", pytest.param("curve", marks=pytest.mark.full)])
 def test_in_a_notebook_keys_are_nowhere(
     hand_kernel: StartHand, kernel_host: Callable[..., KernelHost], sandbox: Sandbox, kind: Kind

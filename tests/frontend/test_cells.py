@@ -444,6 +444,7 @@ def test_a_cell_that_runs_a_remote_cell_shows_it(desk: Desk) -> None:
     )
 
 
+@pytest.mark.full
 def test_a_kernel_behind_that_kernel_is_reached_through_it(desk: Desk) -> None:
     with desk.owned() as own:
         desk.remote("%load_ext kernel_magics\n%kernel_start python3 --name far", kernel=own).ok()
@@ -502,6 +503,7 @@ def terminal(place: Sandbox) -> Generator[TerminalHost]:
         yield terminal_with(terminal, kernel)
 
 
+@pytest.mark.full
 def test_time_in_a_terminal(terminal: TerminalHost) -> None:
     lines = terminal.run("%%time\n" + remotely("print('x'); 6 * 7")).split("\n")
     assert (lines[0], lines[1].split(": ")[1], lines[2][:9]) == ("x", "42", "CPU times")
@@ -516,6 +518,7 @@ def test_capture_in_a_terminal(terminal: TerminalHost) -> None:
         assert ast.literal_eval(taken.split(": ", 1)[1]) == ("out\n", ["'shown'", "42"])
 
 
+@pytest.mark.full
 def test_debug_in_a_terminal(terminal: TerminalHost) -> None:
     terminal.run(remotely(f"{FAILING}fail(0)"))
     terminal.start("%remote k %debug")
@@ -527,12 +530,14 @@ def test_debug_in_a_terminal(terminal: TerminalHost) -> None:
     assert terminal.run("%remote k 'again'").endswith("'again'")
 
 
+@pytest.mark.full
 def test_help_in_a_terminal(terminal: TerminalHost) -> None:
     terminal.run(remotely("def greet(name): 'Greets, there.'"))
     assert "Greets, there." in terminal.run("%remote k greet?")
     assert "Greets, there." in terminal.run(remotely("greet?"))
 
 
+@pytest.mark.full
 def test_markup_in_a_terminal_is_named(terminal: TerminalHost) -> None:
     assert terminal.run(remotely("%%html\n<b>x</b>")) == "<IPython.core.display.HTML object>"
     printed = terminal.run(remotely("%%javascript\nalert(1)"))
@@ -551,6 +556,7 @@ def test_clears_and_updates_in_a_terminal(terminal: TerminalHost) -> None:
     assert printed == "'one'\n'two'"
 
 
+@pytest.mark.full
 def test_load_in_a_terminal(terminal: TerminalHost, place: Sandbox) -> None:
     """The text is typed already at the next prompt; a blank line at its end runs it."""
     file = place.work / "typed.py"

@@ -235,6 +235,7 @@ def test_a_page_that_is_loaded_again_gets_the_widgets_of_a_busy_kernel(
     assert states["states"][slider]["state"]["value"] == 3
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("age", frontend.NEWEST_FIRST)
 def test_a_kernel_that_cannot_answer_leaves_the_page_to_ask_for_each_widget(
     new_desk: Callable[..., Desk], age: frontend.Age
@@ -339,6 +340,7 @@ def test_a_widget_that_is_made_in_the_background_moves(desk: Desk) -> None:
     assert update_prints(desk, model_id(run)) == "now 8\n"
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("grouping", ["kernel", "merge"])
 def test_each_of_several_kernels_has_its_own_widgets(desk: Desk, grouping: str) -> None:
     code = "me = input('name? ')\n" + SLIDER.replace("'now'", "me") + "\nout = w.Output()\n"
@@ -427,6 +429,7 @@ def new_versions(new_desk: Callable[..., Desk]) -> Desk:
     return new_desk("newest")
 
 
+@pytest.mark.full
 def test_a_callback_runs_while_a_cell_runs_here(new_versions: Desk) -> None:
     desk = new_versions
     slider = model_id(desk.remote(SLIDER).ok())

@@ -254,6 +254,7 @@ def test_help_on_the_header_is_about_the_magic(ready: Desk) -> None:
     assert not ready.host.inspect("%%remote k\nx", 10)["found"]
 
 
+@pytest.mark.full
 def test_a_busy_kernel_completes_by_a_subshell(new_desk: Callable[..., Desk]) -> None:
     desk = new_desk()
     desk.remote("only_there = 1").ok()
@@ -320,6 +321,7 @@ def test_a_kernel_that_lies_gets_nothing_shown(desk: Desk) -> None:
     assert "Traceback" not in desk.host.log
 
 
+@pytest.mark.full
 def test_the_shell_is_left_as_it_was_found(new_desk: Callable[..., Desk]) -> None:
     desk = new_desk()
     look = (
@@ -401,6 +403,7 @@ def test_a_payload_that_comes_with_an_error_counts_as_well(ready: Desk) -> None:
     assert [one["text"] for one in run.reply["payload"]] == ["%%remote k\nagain"]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("word, kept", [("exit", ""), ("quit(keep_kernel=True)", "is to stay")])
 def test_an_exit_is_told_and_ends_nothing_here(
     new_desk: Callable[..., Desk], word: str, kept: str

@@ -74,6 +74,7 @@ def test_an_attached_kernel_s_death_ends_its_cell(desk: Desk, tmp_path: Path, ho
     assert desk.remote("1").reply["ename"] == "KernelDied"
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("how", ["killed", *full("ends itself")])
 def test_an_owned_kernel_s_death_ends_its_cell(desk: Desk, tmp_path: Path, how: str) -> None:
     end = tmp_path / "end"
@@ -113,6 +114,7 @@ def test_a_restart_behind_the_same_ports_ends_the_cell(desk: Desk, tmp_path: Pat
     assert desk.remote("'x' in globals()").ok().result == "False"
 
 
+@pytest.mark.full
 def test_a_flood_that_a_kernel_sent_before_its_death_is_shown(desk: Desk, tmp_path: Path) -> None:
     end = tmp_path / "end"
     run = desk.start(FILES.format(end=str(end)).replace("range(20)", "range(900)"))
@@ -123,6 +125,7 @@ def test_a_flood_that_a_kernel_sent_before_its_death_is_shown(desk: Desk, tmp_pa
     assert run.reply["ename"] == "KernelDied"
 
 
+@pytest.mark.full
 def test_cells_that_wait_behind_a_dead_kernel_s_are_not_sent(desk: Desk, tmp_path: Path) -> None:
     ran = tmp_path / "ran"
     run = desk.start("print('begun', flush=True); __import__('time').sleep(600)")
@@ -156,6 +159,7 @@ def terminal(
     return terminal
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "how", ["killed", "restarted", pytest.param("ends itself", marks=pytest.mark.full)]
 )

@@ -88,6 +88,7 @@ def test_unloading_leaves_nothing(desk: Desk) -> None:
     assert desk.run("%remote k 1").stderr.startswith("UsageError: Line magic function `%remote`")
 
 
+@pytest.mark.full
 def test_a_notebook_that_has_shown_much_still_shows_something_after_unloading(desk: Desk) -> None:
     text = desk.run("for number in range(1500): print(number, flush=True)").ok().stdout
     assert text.split() == [str(number) for number in range(1500)]
@@ -116,6 +117,7 @@ def test_it_can_be_loaded_again_and_again(desk: Desk) -> None:
         assert desk.remote("6 * 7").ok().result == "42"
 
 
+@pytest.mark.full
 def test_reloading_starts_afresh(desk: Desk) -> None:
     desk.run("%reload_ext kernel_magics").ok()
     assert desk.remote("1").reply["ename"] == "UsageError"
@@ -123,6 +125,7 @@ def test_reloading_starts_afresh(desk: Desk) -> None:
     assert kinds(desk.remote("1 / 0")) == ["error"]
 
 
+@pytest.mark.full
 def test_unloading_ends_the_kernels_started_here_and_no_other(desk: Desk) -> None:
     desk.run("import psutil; own = psutil.Process()").ok()
     desk.run("%kernel_start").ok()
@@ -141,6 +144,7 @@ def test_loading_twice_does_nothing(desk: Desk) -> None:
     assert desk.remote("6 * 7").ok().result == "42"
 
 
+@pytest.mark.full
 def test_unloading_twice_does_nothing(desk: Desk) -> None:
     desk.run(UNLOAD).ok()
     desk.run("import kernel_magics; kernel_magics.unload_ipython_extension(get_ipython())").ok()

@@ -451,6 +451,7 @@ def test_the_stop_button_stops_all(desk: Crew) -> None:
     desk.run(of_all("1")).ok()
 
 
+@pytest.mark.full
 def test_a_second_press_gives_the_prompt_back(
     new_desk: Callable[..., Desk], hand_kernel: Callable[..., HandKernel]
 ) -> None:

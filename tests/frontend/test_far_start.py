@@ -134,7 +134,6 @@ def test_what_is_wrong_is_said_in_one_line(
     assert not [path for path in (sandbox.work / "x", home / "x") if path.exists()]
 
 
-@pytest.mark.quick
 def test_what_ssh_asks_is_asked_before_it_starts(server: SshServer, host: KernelHost) -> None:
     make_it_ask(server, PASSPHRASE)
 

@@ -165,7 +165,6 @@ def test_both_streams_keep_their_order_in_a_flood(desk: Desk) -> None:
     assert by_line == [(names[i % 4], str(i)) for i in range(3000)]
 
 
-@pytest.mark.quick
 def test_the_notebook_is_interruptible_in_a_flood(desk: Desk) -> None:
     run = desk.start("i = 0\nwhile True: print(i, flush=True); i += 1")
     desk.host.wait_for(lambda: len(run.stdout) > 20_000, what="the flood")

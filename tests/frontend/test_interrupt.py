@@ -79,6 +79,7 @@ def test_the_stop_button_ends_a_question_of_the_other_kernel(desk: Desk, times: 
         assert desk.remote(f"{number} + 1").ok().result == str(number + 1)
 
 
+@pytest.mark.full
 @TIMES
 def test_the_stop_button_stops_an_owned_kernel_s_cell(
     new_desk: Callable[..., Desk], times: int
@@ -171,6 +172,7 @@ while not Path({end!r}).exists(): time.sleep(0.01)
 print('ended')"""
 
 
+@pytest.mark.full
 def test_a_second_interrupt_gives_the_prompt_back_from_a_cell_that_ignores_it(
     desk: Desk, tmp_path: Path
 ) -> None:
@@ -222,6 +224,7 @@ except KeyboardInterrupt as error:
     assert desk.value("caught") == "Abandoned"
 
 
+@pytest.mark.full
 def test_the_notebook_has_its_own_handler_back_afterwards(desk: Desk) -> None:
     code = "import signal; before = signal.getsignal(signal.SIGINT)\n%remote k 1\n"
     desk.run(code).ok()
@@ -233,6 +236,7 @@ def left_in(sandbox: Sandbox) -> set[Path]:
     return {*sandbox.runtime.iterdir(), *sandbox.temporary.iterdir()}
 
 
+@pytest.mark.full
 def test_an_interrupt_while_a_kernel_starts_leaves_nothing(
     new_desk: Callable[..., Desk], tmp_path: Path
 ) -> None:
@@ -277,6 +281,7 @@ def test_an_interrupt_at_any_moment_of_a_start_leaves_nothing(
     assert left_in(desk.sandbox) == files
 
 
+@pytest.mark.full
 def test_kernel_interrupt_stops_what_a_thread_waits_for(desk: Desk) -> None:
     desk.run(
         "import threading\n"
@@ -299,6 +304,7 @@ def test_kernel_interrupt_stops_what_a_thread_waits_for(desk: Desk) -> None:
     assert desk.value("ended") == ["KeyboardInterrupt"]
 
 
+@pytest.mark.full
 def test_a_kernel_that_never_answers_an_interrupt_is_left_by_the_second(desk: Desk) -> None:
     def script(kernel: FakeKernel, request: Request) -> None:
         if request.type == "execute_request" and request.content["code"] == "endless":

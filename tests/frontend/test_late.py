@@ -137,6 +137,7 @@ threading.Thread(target=say_and_tell).start()"""
     assert quiet.outputs == []
 
 
+@pytest.mark.full
 def test_a_cell_long_forgotten_is_told_apart(desk: Desk, gate: Gate) -> None:
     """More cells come between than are remembered, and none of them says so."""
     first = desk.remote(gate.later("one two")).ok()
@@ -215,6 +216,7 @@ def test_what_is_too_much_is_added_to_the_file_of_its_cell(desk: Desk) -> None:
 # In a terminal: above the prompt, each line with the kernel's name.
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("mode", ["simple", "full"])
 def test_a_terminal_names_the_kernel_on_each_line(
     terminal_host: Callable[..., TerminalHost], hand_kernel: Callable[..., HandKernel], mode: Mode
@@ -236,6 +238,7 @@ def test_a_terminal_names_the_kernel_on_each_line(
     gate.file.unlink()
 
 
+@pytest.mark.full
 def test_a_cell_that_a_terminal_does_not_wait_for_any_more_is_still_heard(
     terminal_host: Callable[..., TerminalHost], hand_kernel: Callable[..., HandKernel]
 ) -> None:
@@ -252,6 +255,7 @@ def test_a_cell_that_a_terminal_does_not_wait_for_any_more_is_still_heard(
     gate.file.unlink()
 
 
+@pytest.mark.full
 def test_several_kernels_are_named_in_a_terminal(
     terminal_host: Callable[..., TerminalHost], hand_kernel: Callable[..., HandKernel]
 ) -> None:
@@ -328,6 +332,7 @@ def test_a_background_cell_that_wants_an_end_or_a_file_opened_says_so(desk: Desk
     )
 
 
+@pytest.mark.full
 def test_several_kernels_show_their_help_under_their_names(desk: Desk) -> None:
     desk.remote("def f(): 'of k'").ok()
     with desk.owned(name="other"):
@@ -347,6 +352,7 @@ def test_several_kernels_show_their_help_under_their_names(desk: Desk) -> None:
     assert quiet.outputs == []
 
 
+@pytest.mark.full
 def test_a_terminal_shows_the_help_of_a_background_cell(
     terminal_host: Callable[..., TerminalHost], hand_kernel: Callable[..., HandKernel]
 ) -> None:

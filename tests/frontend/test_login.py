@@ -239,7 +239,6 @@ def asked_after_cut(way: Asking, host: KernelHost, mark: Path) -> CellRun:
     return run
 
 
-@pytest.mark.quick
 def test_a_cell_that_runs_asks_for_the_password_after_a_cut_and_goes_on(
     reach: Reach, new_host: NewHost, sandbox: Sandbox
 ) -> None:

@@ -286,6 +286,7 @@ def test_a_restart_keeps_the_name_and_empties_the_namespace(desk: Desk) -> None:
         assert desk.remote("'x' in globals()", kernel="own").ok().result == "False"
 
 
+@pytest.mark.full
 def test_a_kernel_of_ours_that_died_is_restarted_by_its_name(desk: Desk) -> None:
     with desk.owned():
         run = desk.remote("import os; os._exit(3)", kernel="own")
@@ -340,6 +341,7 @@ def ended(pid: int) -> bool:
         return True
 
 
+@pytest.mark.full
 def test_detaching_leaves_a_kept_kernel_running(new_desk: Callable[..., Desk]) -> None:
     desk = new_desk()
     started = desk.run("%kernel_start --keep --name own").ok()
@@ -424,6 +426,7 @@ def test_a_kernel_that_tells_nothing_of_its_machine_holds_nothing_up(desk: Desk)
         assert table(desk.run("%kernels"))[1]["memory"] == "-"
 
 
+@pytest.mark.full
 def test_the_table_can_be_watched(desk: Desk) -> None:
     run = desk.host.start("%kernels --watch")
     desk.host.wait_for(lambda: len(run.of_type("update_display_data")) > 1)
@@ -435,6 +438,7 @@ def test_the_table_can_be_watched(desk: Desk) -> None:
     assert run.stderr == ""
 
 
+@pytest.mark.full
 def test_the_table_is_a_snapshot_that_shows_a_dead_kernel_s_end(desk: Desk) -> None:
     with desk.fake() as kernel:
         before = desk.run("%kernels").ok()
@@ -446,6 +450,7 @@ def test_the_table_is_a_snapshot_that_shows_a_dead_kernel_s_end(desk: Desk) -> N
         assert table(desk.run("%kernels"))[1]["runs"].startswith("died: ")
 
 
+@pytest.mark.full
 def test_an_empty_table_says_how_to_fill_it(new_desk: Callable[..., Desk]) -> None:
     desk = new_desk()
     desk.run("%kernel_detach k").ok()
@@ -554,6 +559,7 @@ def everything_said(desk: Desk, runs: list[CellRun]) -> str:
     return repr(sent) + repr(desk.host.strays) + desk.host.log
 
 
+@pytest.mark.full
 def test_the_key_is_nowhere_unless_asked_for(new_desk: Callable[..., Desk]) -> None:
     desk = new_desk()
     stolen = desk.sandbox.runtime / "kernel-stolen.json"

@@ -109,6 +109,7 @@ def opened(comm, message): comm.send('reached')
 get_ipython().kernel.comm_manager.register_target('of no html', opened)"""
 
 
+@pytest.mark.full
 def test_the_front_end_cannot_reach_the_kernel_either(new_desk: Callable[..., Desk]) -> None:
     desk = new_desk()
 
@@ -200,6 +201,7 @@ def test_what_cannot_be_read_is_left_out_and_said(desk: Desk) -> None:
     assert "[fake] sent what is no proper message; dropped it: display_data: " in run.stderr
 
 
+@pytest.mark.full
 def test_in_a_terminal_too(
     terminal_host: Callable[..., TerminalHost], hand_kernel: Callable[..., HandKernel]
 ) -> None:

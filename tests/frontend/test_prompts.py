@@ -110,6 +110,7 @@ def test_a_prompt_interrupted_there_is_left_here(desk: Desk) -> None:
     assert desk.run("input('local? ')", on_input=lambda prompt, password: "x").ok().result == "'x'"
 
 
+@pytest.mark.full
 def test_a_kernel_killed_under_its_question_ends_the_cell(new_desk: Callable[..., Desk]) -> None:
     desk = new_desk()
     run = desk.start("print('begun', flush=True)\nx = input('? ')", allow_stdin=True)
@@ -172,6 +173,7 @@ def test_a_terminal_s_user_is_asked(terminal: TerminalHost) -> None:
     assert "abc" not in printed
 
 
+@pytest.mark.full
 @MODES
 def test_ctrl_d_at_the_prompt_is_an_end_of_file_there(terminal: TerminalHost) -> None:
     terminal.start("%remote k input('? ')")

@@ -263,7 +263,6 @@ def test_a_window_that_is_closed_leaves_no_zombie(desk: Desk, opened: Opened) ->
     wait_until(lambda: not about.is_running(), what="the notebook's kernel has collected it")
 
 
-@pytest.mark.quick
 def test_a_kernel_that_is_gone_gets_no_window(desk: Desk) -> None:
     replace(desk, "raise SystemExit('nobody gets here')")
     desk.kernel.kill()
@@ -278,7 +277,6 @@ def test_a_kernel_whose_file_is_gone_gets_no_window(desk: Desk) -> None:
     assert said == f"{desk.kernel.connection_file}: is gone, and a Qt console has to read it"
 
 
-@pytest.mark.quick
 def test_what_is_typed_wrongly_is_one_sentence(
     desk: Desk, terminal_host: Callable[..., TerminalHost]
 ) -> None:

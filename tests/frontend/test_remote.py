@@ -145,6 +145,7 @@ def test_nbclient_stops_at_a_remote_error_and_names_it(
     assert kernel.value("ran") == 1
 
 
+@pytest.mark.full
 def test_nbclient_keeps_what_an_erring_notebook_shows(
     sandbox: Sandbox, hand_kernel: Callable[..., HandKernel]
 ) -> None:
@@ -162,6 +163,7 @@ def test_nbclient_keeps_what_an_erring_notebook_shows(
 # Errors of this side: one plain line.
 
 
+@pytest.mark.full
 def test_a_kernel_that_died_between_two_cells_is_one_plain_line(desk: Desk) -> None:
     with desk.fake() as kernel:
         kernel.do(lambda kernel: kernel.play([steps.close_channels()], kernel.requests[-1]))
@@ -332,6 +334,7 @@ def mine(shell, kind, value, traceback, tb_offset=None):
 get_ipython().set_custom_exc((ValueError,), mine)"""
 
 
+@pytest.mark.full
 def test_a_handler_set_before_loading_works_beside_ours_and_after_unloading(
     new_desk: Callable[..., Desk],
 ) -> None:
@@ -368,6 +371,7 @@ def test_a_handler_for_every_error_leaves_remote_errors_in_peace(
     assert desk.value("handled") == ["ValueError"]
 
 
+@pytest.mark.full
 def test_a_handler_set_after_loading_works_and_stays(new_desk: Callable[..., Desk]) -> None:
     desk = new_desk()
     desk.run(MINE).ok()

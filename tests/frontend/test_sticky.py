@@ -190,6 +190,7 @@ def test_another_language_judges_its_own_cells(desk: Desk) -> None:
         desk.run("%autoremote off").ok()
 
 
+@pytest.mark.full
 def test_completion_and_help_are_the_other_kernels(sticky: Desk) -> None:
     sticky.run("only_there = 1").ok()
     sticky.run("%%local\nonly_here = 1").ok()
@@ -201,6 +202,7 @@ def test_completion_and_help_are_the_other_kernels(sticky: Desk) -> None:
     assert not sticky.host.inspect("only_here")["found"]
 
 
+@pytest.mark.full
 def test_the_way_out_is_named_when_the_kernel_is_gone(new_desk: Callable[..., Desk]) -> None:
     desk = new_desk()
     desk.run("%autoremote k").ok()
@@ -263,6 +265,7 @@ def test_a_cell_runs_beside_a_busy_one(new_desk: Callable[..., Desk]) -> None:
         assert desk.run("%remote --subshell k 6 * 7").ok().result == "42"
 
 
+@pytest.mark.full
 def test_a_kernel_that_runs_one_cell_at_a_time_says_so(new_desk: Callable[..., Desk]) -> None:
     desk = new_desk("floor")
     run = desk.remote("1", "--subshell")

@@ -195,6 +195,7 @@ def test_a_kernel_cannot_command_the_terminal(
     assert hostile not in printed
 
 
+@pytest.mark.full
 def test_the_table_is_watched_in_its_place(terminal: TerminalHost) -> None:
     terminal.start("%kernels --watch")
     for _ in range(3):

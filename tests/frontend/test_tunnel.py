@@ -128,7 +128,6 @@ def test_a_window_opens_on_a_far_kernel(
 # Questions.
 
 
-@pytest.mark.quick
 def test_what_ssh_asks_is_asked_in_the_notebook(
     server: SshServer, host: KernelHost, sandbox: Sandbox
 ) -> None:
@@ -183,7 +182,6 @@ def test_what_ssh_asks_is_asked_in_the_terminal(
 # The end.
 
 
-@pytest.mark.quick
 def test_unloading_ends_the_login(host: KernelHost, sandbox: Sandbox) -> None:
     host.run(f"%kernel_tunnel {HOST} 6759").ok()
     assert len(ssh_of(host.pid)) == 1

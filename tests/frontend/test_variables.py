@@ -92,6 +92,7 @@ def test_braces_and_dollars_are_python_and_not_ipythons(desk: Desk) -> None:
     assert desk.remote("print(w)").ok().stdout == "{'x': '$name'}\n"
 
 
+@pytest.mark.full
 def test_values_pass_from_kernel_to_kernel(
     desk: Desk, hand_kernel: Callable[..., HandKernel]
 ) -> None:
@@ -104,6 +105,7 @@ def test_values_pass_from_kernel_to_kernel(
         assert desk.run("'v' in globals()").result == "False"
 
 
+@pytest.mark.full
 def test_a_long_transfer_shows_how_far_it_is(desk: Desk) -> None:
     desk.run("import kernel_magics.frontend.variables as _v; _v.SHOWN_AFTER = 0.0").ok()
     try:
@@ -116,6 +118,7 @@ def test_a_long_transfer_shows_how_far_it_is(desk: Desk) -> None:
     assert (more or [first])[-1].startswith("big to k: 30 of 30 MB")
 
 
+@pytest.mark.full
 def test_ctrl_c_ends_a_transfer_and_sets_nothing(desk: Desk) -> None:
     desk.remote("slow = 1; import time").ok()
     desk.run("answer = 'old'").ok()

@@ -200,6 +200,7 @@ def test_a_restart_that_fails_is_a_death(pool: KernelPool, diary: Diary, sandbox
     diary.wait_for("dead", "restart")
 
 
+@pytest.mark.full
 def test_the_death_of_somebody_elses_kernel_is_told(
     pool: KernelPool, hand_kernel: StartHand, diary: Diary
 ) -> None:
@@ -233,6 +234,7 @@ def cut(fake: FakeKernel) -> None:
         fake.sockets.bind(channel)
 
 
+@pytest.mark.full
 def test_a_cut_is_neither(pool: KernelPool, fake_kernel: StartFake, diary: Diary) -> None:
     fake = fake_kernel()
     kernel = pool.attach(fake.connection_file)

@@ -731,7 +731,6 @@ def test_a_kernel_is_started_from_a_coroutine() -> None:
     assert asyncio.run(main()) == "awaited\n"
 
 
-@pytest.mark.quick
 @row("run_kernel")
 def test_a_kernel_for_a_block() -> None:
     with kernel_magics.start() as kernel:

@@ -121,6 +121,7 @@ def test_the_first_request_of_each_client_is_heard_whole(
         assert [each["msg_type"] for each in messages if "text" in each["content"]] == ["stream"]
 
 
+@pytest.mark.full
 def test_a_client_loses_nothing_that_waits_to_be_read(
     pool: KernelPool, fake_kernel: StartFake
 ) -> None:
@@ -197,6 +198,7 @@ def test_a_kernel_at_an_ipv6_address_is_spoken_to() -> None:
 # Faults. That each of these leaves no thread and no socket behind is seen by the fixtures.
 
 
+@pytest.mark.full
 def test_there_is_no_client_of_a_dead_kernel(pool: KernelPool, fake_kernel: StartFake) -> None:
     fake = fake_kernel()
     kernel = pool.attach(fake.connection_file)
@@ -226,6 +228,7 @@ def test_there_is_no_client_of_a_kernel_that_has_not_proved_itself(
             kernel.client()
 
 
+@pytest.mark.full
 def test_a_kernel_that_falls_mute_meanwhile_costs_a_moment_and_no_more(
     pool: KernelPool, fake_kernel: StartFake
 ) -> None:

@@ -104,6 +104,7 @@ def test_one_that_is_forgotten_hears_no_more(pool: KernelPool, fake_kernel: Star
     assert heard.messages == []
 
 
+@pytest.mark.full
 def test_a_lost_connection_is_told_once(pool: KernelPool, fake_kernel: StartFake) -> None:
     fake = fake_kernel()
     kernel = pool.attach(fake.connection_file)

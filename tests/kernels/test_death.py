@@ -153,6 +153,7 @@ def test_a_cell_whose_kernel_dies_ends_at_once_and_keeps_its_output(
     assert cell.runs.read_text() == "x"
 
 
+@pytest.mark.full
 def test_an_idle_kernel_that_dies_is_known_to_be_dead(real: Real) -> None:
     kernel, whose = real
     kernel.run("1")
@@ -175,6 +176,7 @@ def test_cells_that_wait_behind_the_one_that_dies_end_as_well(
             execution.wait()
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("short_grace")
 def test_a_cell_for_a_dead_kernel_ends_at_once_and_did_not_run(real: Real) -> None:
     kernel, whose = real
@@ -279,6 +281,7 @@ def test_a_restart_that_is_quick_is_told_from_a_death(
     assert [each.type for each in fake.requests].count("execute_request") == 1
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("short_grace")
 def test_a_name_works_again_once_a_kernel_answers_on_its_ports(
     pool: KernelPool, hand_kernel: StartHand
@@ -411,6 +414,7 @@ def test_a_cell_survives_a_cut_and_is_told_of_it(pool: KernelPool, fake_kernel: 
     assert "out of reach" in str(notice)
 
 
+@pytest.mark.full
 def test_a_cell_whose_end_was_said_during_a_cut_ends_here_as_well(
     pool: KernelPool, fake_kernel: StartFake
 ) -> None:
@@ -428,6 +432,7 @@ def test_a_cell_whose_end_was_said_during_a_cut_ends_here_as_well(
         execution.wait(timeout=5)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("seconds", [0.0, 1.0], ids=["short", "long"])
 def test_a_reply_that_was_said_during_a_cut_is_missed_here_as_well(
     pool: KernelPool, fake_kernel: StartFake, seconds: float

@@ -311,6 +311,7 @@ def test_code_of_any_characters_arrives(kernel: Kernel) -> None:
     assert kernel.run(f"print({text!r})").stdout == text + "\n"
 
 
+@pytest.mark.full
 def test_large_code_arrives(kernel: Kernel) -> None:
     text = "x" * 5_000_000
     assert kernel.run(f"print(len('{text}'))").stdout == "5000000\n"
@@ -538,6 +539,7 @@ def test_after_a_lost_reply_the_next_cell_runs(pool: KernelPool, fake_kernel: St
     assert kernel.run("").stdout == "next"
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("graces")
 @pytest.mark.parametrize("welcome", [True, False], ids=["welcome", "no-welcome"])
 def test_an_idle_that_never_comes_ends_the_cell_with_a_notice(fake: Fake, welcome: bool) -> None:

@@ -136,7 +136,6 @@ def is_gone(pid: int, server: SshServer, sandbox: Sandbox) -> bool:
 # Found and used.
 
 
-@pytest.mark.quick
 def test_a_kernel_started_there_runs_cells_where_and_with_what_it_was_told(
     pool: KernelPool, home: Path
 ) -> None:
@@ -238,7 +237,6 @@ def test_what_is_not_ipykernel_listens_on_ports_of_the_loopback(
     assert kernel.run("print(6 * 7)").stdout == "42\n"
 
 
-@pytest.mark.quick
 def test_a_python_kernel_is_private_there(
     pool: KernelPool, server: SshServer, sandbox: Sandbox
 ) -> None:
@@ -309,7 +307,6 @@ def test_another_shell_there_does_it_as_well(
         assert left_there(server, sandbox) == []
 
 
-@pytest.mark.quick
 def test_a_host_that_allows_no_more_sessions_says_what_to_do(
     sandbox: Sandbox, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -499,7 +496,6 @@ def cut(pool: KernelPool, server: SshServer) -> None:
         each.kill()
 
 
-@pytest.mark.quick
 @pytest.mark.parametrize("kind", ["sockets", *full("ports")])
 @pytest.mark.parametrize("end", [close, kill_ssh, *full(shut_down, detach, kill_session, cut)])
 def test_one_that_is_held_ends_with_what_holds_it_and_leaves_nothing(
@@ -571,7 +567,6 @@ def test_how_it_ended_is_told(pool: KernelPool, server: SshServer, sandbox: Sand
 # One that is kept.
 
 
-@pytest.mark.quick
 def test_one_that_is_kept_outlives_us_and_is_found_again(
     pool: KernelPool, server: SshServer, sandbox: Sandbox
 ) -> None:
@@ -675,7 +670,6 @@ def test_one_that_only_knows_signals_is_interrupted_by_one(
     kernel.shutdown()
 
 
-@pytest.mark.quick
 def test_a_signal_reaches_it(pool: KernelPool) -> None:
     kernel = start(pool)
     kernel.run(

@@ -196,6 +196,7 @@ def test_what_nobody_asked_for_goes_to_the_router(pool: KernelPool, fake_kernel:
     wait_until(lambda: [one.type for one in router.strays] == ["comm_msg"], what="it came")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("end", ["detach", "die"])
 def test_the_router_is_told_of_the_end(pool: KernelPool, fake_kernel: StartFake, end: str) -> None:
     fake = fake_kernel()

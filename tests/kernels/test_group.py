@@ -64,6 +64,7 @@ def held(pool: KernelPool, three: dict[str, HandKernel]) -> KernelPool:
 # Who is meant.
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "targets, names",
     [
@@ -246,6 +247,7 @@ def test_a_function_that_cannot_be_sent_is_said_once(
     assert said in f"{type(raised.value).__name__}: {raised.value}"
 
 
+@pytest.mark.full
 def test_an_item_under_which_its_kernel_dies_is_not_run_again(
     pool: KernelPool, hand_kernel: StartHand, sandbox: Sandbox
 ) -> None:
@@ -262,6 +264,7 @@ def test_an_item_under_which_its_kernel_dies_is_not_run_again(
     assert sorted(map(int, runs.read_text().split())) == list(range(10))
 
 
+@pytest.mark.full
 def test_what_nobody_is_left_for_is_said(pool: KernelPool, hand_kernel: StartHand) -> None:
     pool.attach(hand_kernel().connection_file, "a")
     die = "lambda i: __import__('os').kill(__import__('os').getpid(), 9)"

@@ -200,6 +200,7 @@ def test_attaching_and_helper_requests_leave_no_trace(
     assert {name: hand.value(what) for name, what in TRACES.items()} == before
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", ["ipc", "floor"])
 def test_others_see_that_a_kernel_is_attached_by_nothing_but_its_status(
     pool: KernelPool, hand_kernel: StartHand, kind: Kind
@@ -308,6 +309,7 @@ def test_a_request_to_a_kernel_that_dies_meanwhile_is_an_error_at_once(
             asked.result(6.0)
 
 
+@pytest.mark.full
 def test_a_request_to_a_dead_kernel_is_an_error(pool: KernelPool, fake_kernel: StartFake) -> None:
     fake = fake_kernel()
     kernel = pool.attach(fake.connection_file)

@@ -216,6 +216,7 @@ def left(
     return {name: number for name, number in more.items() if number > 0}
 
 
+@pytest.mark.full
 @pytest.mark.quick
 @pytest.mark.parametrize("rounds", [20, *full(100)])
 @pytest.mark.parametrize(
@@ -259,6 +260,7 @@ def files_in(sandbox: Sandbox) -> set[Path]:
 BUSY = "import pathlib; pathlib.Path({begun!r}).touch()\nwhile True: pass"
 
 
+@pytest.mark.full
 @pytest.mark.quick
 def test_unloading_while_cells_run_leaves_nothing(
     hand_kernel: StartHand, kernel_host: Callable[..., KernelHost], sandbox: Sandbox

@@ -383,6 +383,7 @@ def test_a_connection_survives_many_cuts(fake_kernel: StartFake, held: Hold) -> 
         it.watch.told.clear()
 
 
+@pytest.mark.full
 def test_a_kernel_that_does_not_come_back_is_dead_after_the_grace(
     fake_kernel: StartFake, held: Hold
 ) -> None:

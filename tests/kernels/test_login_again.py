@@ -129,7 +129,6 @@ def numbers_in(shown: list[Message | str]) -> list[int]:
 WAYS = ["password", *full("passphrase", "codes", "jump")]
 
 
-@pytest.mark.quick
 @pytest.mark.parametrize("kind", WAYS)
 def test_a_cell_that_waits_asks_and_goes_on(new_far: NewFar, sandbox: Sandbox, kind: Kind) -> None:
     far = new_far(kind)
@@ -200,7 +199,6 @@ def test_refusing_ends_the_cell_and_the_next_one_asks_again(
     assert far.way.failures() == []
 
 
-@pytest.mark.quick
 def test_who_cannot_be_asked_is_told_what_to_do(new_far: NewFar) -> None:
     far = new_far()
     far.cut()

@@ -168,7 +168,6 @@ def test_other_kernelspecs_are_started(pool: KernelPool, sandbox: Sandbox) -> No
     assert kernel.run("echo $((6 * 7))").stdout == "42\n"
 
 
-@pytest.mark.quick
 def test_a_second_of_a_name_gets_a_number(pool: KernelPool) -> None:
     assert [pool.start().name for _ in range(2)] == ["python3", "python3-2"]
 
@@ -208,7 +207,6 @@ def test_a_kernel_that_died_can_be_restarted(pool: KernelPool) -> None:
     assert value(kernel, "'alive again'") == "alive again"
 
 
-@pytest.mark.quick
 def test_a_cell_that_runs_at_a_restart_ends_and_says_why(
     pool: KernelPool, sandbox: Sandbox
 ) -> None:
@@ -237,7 +235,6 @@ def test_a_kernel_may_clean_up_before_a_restart_unless_it_is_now(
     assert value(kernel, "'atexit' in globals()") == "False"
 
 
-@pytest.mark.quick
 def test_a_kernel_that_ignores_everything_is_restarted_now(pool: KernelPool) -> None:
     kernel = pool.start()
     kernel.run(
@@ -494,7 +491,6 @@ def test_a_closed_pool_can_start_kernels_again(pool: KernelPool) -> None:
         pool.close()
 
 
-@pytest.mark.quick
 def test_kernels_are_started_side_by_side(pool: KernelPool) -> None:
     started: list[Kernel] = []
     threads = [threading.Thread(target=lambda: started.append(pool.start())) for _ in range(3)]
@@ -599,7 +595,6 @@ def start_and_wait(pool: KernelPool, pressing: threading.Thread) -> None:
     threading.Event().wait(PATIENCE)
 
 
-@pytest.mark.quick
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_an_interrupt_while_it_starts_leaves_nothing(
     pool: KernelPool, sandbox: Sandbox, moment: str
@@ -681,7 +676,6 @@ def owner(sandbox: Sandbox, closing: ExitStack) -> Callable[[str], tuple[Process
 Owner = Callable[[str], tuple[Process, list[list[str]]]]
 
 
-@pytest.mark.quick
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 def test_kernels_end_with_an_owner_that_is_killed(
     owner: Owner, sandbox: Sandbox, number: signal.Signals
@@ -715,7 +709,6 @@ def tidy(file: Path, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.mark.quick
 def test_kernels_that_are_to_be_kept_survive_their_owner_and_can_be_attached(
     owner: Owner, pool: KernelPool, sandbox: Sandbox
 ) -> None:

@@ -96,6 +96,7 @@ def test_a_busy_kernel_of_any_kind_is_attached_and_runs_cells_when_it_is_free(
     assert took < ATTACHED_WITHIN
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("times", [50, pytest.param(500, marks=pytest.mark.full)])
 def test_attaching_and_detaching_again_and_again_is_quick_and_does_the_kernel_no_harm(
     pool: KernelPool, hand_kernel: StartHand, times: int
@@ -382,6 +383,7 @@ def test_what_is_not_attached_is_attached_on_first_use_and_that_is_told(
     assert pool.get_or_attach("kernel-abcd-1") == (kernel, False)
 
 
+@pytest.mark.full
 def test_a_fragment_leads_to_the_kernel_that_lives_once_the_first_one_is_dead(
     pool: KernelPool, fakes: Fakes
 ) -> None:
@@ -506,6 +508,7 @@ with KernelPool().start() as kernel:
 """
 
 
+@pytest.mark.full
 def test_a_forked_child_that_leaves_the_block_of_a_kernel_does_not_end_it(sandbox: Sandbox) -> None:
     ran = run_script(sandbox, FORK_IN_BLOCK)
     assert ran.stderr == ""
@@ -573,6 +576,7 @@ pool.close()
 """
 
 
+@pytest.mark.full
 @pytest.mark.skipif(sys.platform != "linux", reason="counts in /proc")
 @pytest.mark.parametrize(
     "soft, hard, attached, raised",

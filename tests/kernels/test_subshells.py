@@ -120,6 +120,7 @@ def test_a_busy_kernel_answers_by_one_spare_subshell(kernel: Kernel, hand: HandK
     assert subshells(hand) == []
 
 
+@pytest.mark.full
 def test_a_kernel_that_was_busy_when_it_was_attached_answers_as_well(
     pool: KernelPool, hand: HandKernel
 ) -> None:
@@ -130,6 +131,7 @@ def test_a_kernel_that_was_busy_when_it_was_attached_answers_as_well(
         assert kernel.state is KernelState.BUSY
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "kind, code",
     [
@@ -211,6 +213,7 @@ def test_a_late_answer_is_not_kept_beyond_the_next_cell(
     assert kernel.complete("same", timeout=0.05) is None
 
 
+@pytest.mark.full
 def test_a_kernel_that_is_gone_has_nothing_to_say(kernel: Kernel, hand: HandKernel) -> None:
     hand.close()
     wait_until(lambda: not kernel.alive, what="it is dead")
@@ -263,6 +266,7 @@ def test_a_kernel_that_only_claims_to_have_subshells_is_given_up(
     assert asked[-1] == "complete_request"  # as of any other kernel
 
 
+@pytest.mark.full
 def test_a_kernel_built_on_the_base_of_ipykernel_is_not_believed(
     pool: KernelPool, hand_kernel: StartHand
 ) -> None:
@@ -307,6 +311,7 @@ def test_a_cell_may_name_its_subshell(kernel: Kernel) -> None:
     assert result.stdout == "there\n"
 
 
+@pytest.mark.full
 def test_a_cell_in_a_subshell_is_not_interrupted_and_neither_is_another(kernel: Kernel) -> None:
     busy(kernel, SLEEP)
     cell = kernel.submit("import time; time.sleep(1); print('through')", subshell=True)
@@ -362,6 +367,7 @@ def test_a_subshell_that_was_made_but_does_not_answer_gets_no_cell(
         kernel.run("1", subshell=True)
 
 
+@pytest.mark.full
 def test_after_a_restart_the_old_subshells_are_forgotten(pool: KernelPool) -> None:
     kernel = pool.start()
     assert kernel.run("1", subshell=True).status == "ok"
@@ -369,6 +375,7 @@ def test_after_a_restart_the_old_subshells_are_forgotten(pool: KernelPool) -> No
     assert kernel.run("1", subshell=True).status == "ok"
 
 
+@pytest.mark.full
 def test_a_death_ends_a_cell_in_a_subshell(kernel: Kernel, hand: HandKernel) -> None:
     cell = kernel.submit("import time; time.sleep(60)", subshell=True)
     wait_until(lambda: cell.begun is not None, what="it runs")

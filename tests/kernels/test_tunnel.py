@@ -130,7 +130,6 @@ def test_a_file_that_is_here_needs_none_there(
     assert not any(server.runtime.iterdir())
 
 
-@pytest.mark.quick
 def test_what_is_not_there_is_said_with_where_it_was_looked_for(
     pool: KernelPool, far: Far, server: SshServer
 ) -> None:
@@ -182,7 +181,6 @@ def test_the_same_kernel_is_attached_once(pool: KernelPool, far: Far) -> None:
     assert len(logins()) == 1
 
 
-@pytest.mark.quick
 def test_two_kernels_share_one_login(pool: KernelPool, far: Far) -> None:
     one, two = pool.tunnel(HOST, far(), "one"), pool.tunnel(HOST, far(), "two")
     assert one.run("print(1)").stdout + two.run("print(2)").stdout == "1\n2\n"
@@ -241,7 +239,6 @@ def test_a_console_opens_on_the_file_of_a_tunnel(pool: KernelPool, far: Far) -> 
 # The end.
 
 
-@pytest.mark.quick
 def test_detaching_takes_the_forwards_back_and_the_last_one_the_login(
     pool: KernelPool, far: Far
 ) -> None:
@@ -279,7 +276,6 @@ def test_nobody_there_is_an_error_and_leaves_nothing(
     assert logins() == []
 
 
-@pytest.mark.quick
 def test_a_kernel_that_dies_behind_a_living_tunnel_has_died(
     pool: KernelPool, hand_kernel: StartHand, server: SshServer
 ) -> None:
@@ -651,7 +647,6 @@ for lports in (ports, again):
 """
 
 
-@pytest.mark.quick
 def test_tunnel_to_kernel_gives_five_ports_in_the_order_of_old(
     hand_kernel: StartHand, server: SshServer, sandbox: Sandbox
 ) -> None:

@@ -445,6 +445,7 @@ def test_a_kernel_without_autoawait_is_no_different(kernel: Kernel) -> None:
 # What goes wrong on the way.
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("route")
 def test_one_that_dies_while_values_are_sent_is_told_as_the_reason(
     pool: KernelPool, hand_kernel: StartHand
@@ -464,6 +465,7 @@ def test_one_that_dies_while_values_are_sent_is_told_as_the_reason(
     assert isinstance(caught.value.__cause__, KernelDied)
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("route")
 def test_one_that_is_restarted_while_values_are_fetched_is_told(
     pool: KernelPool, hand_kernel: StartHand
@@ -764,6 +766,7 @@ def test_a_value_that_holds_itself_does_not_come_from_whom_nobody_trusts(
 # What one side lacks, and what it costs.
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("route")
 def test_arrays_for_a_kernel_without_numpy_are_refused_and_say_why(
     pool: KernelPool, hand_kernel: StartHand

@@ -281,6 +281,7 @@ def test_what_was_not_asked_for_ends_the_transfer(
     assert kernel.alive
 
 
+@pytest.mark.full
 def test_one_that_never_answers_is_told_once_it_has_answered_something_later(
     pool: KernelPool, fake_kernel: StartFake
 ) -> None:
@@ -290,6 +291,7 @@ def test_one_that_never_answers_is_told_once_it_has_answered_something_later(
         kernel.pull("v")
 
 
+@pytest.mark.full
 def test_one_that_never_grants_a_credit_is_told(pool: KernelPool, fake_kernel: StartFake) -> None:
     fake = fake_kernel(Liar({}, mute=True))
     kernel = pool.attach(fake.connection_file)
@@ -315,6 +317,7 @@ def test_ctrl_c_leaves_one_that_is_silent(pool: KernelPool, fake_kernel: StartFa
     presser.join()
 
 
+@pytest.mark.full
 def test_one_that_dies_in_between_is_told(pool: KernelPool, fake_kernel: StartFake) -> None:
     fake = fake_kernel(Liar(*described(b'"' + bytes(64 * 1024 * 1024) + b'"')))
     kernel = pool.attach(fake.connection_file)

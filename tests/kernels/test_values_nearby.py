@@ -268,6 +268,7 @@ def test_one_that_says_it_is_done_and_is_not_is_told(
     assert threads() == []
 
 
+@pytest.mark.full
 def test_one_that_dies_at_the_meeting_is_told(
     pool: KernelPool, hand_kernel: StartHand, meetings: list[nearby.Meeting]
 ) -> None:

@@ -26,6 +26,7 @@ time.sleep(600)"""
 """A cell after which an interrupt ends ipykernel."""
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("whose", ["own", "k"])
 def test_a_kernel_that_dies_of_an_interrupt_is_said_to_have_died(
     new_desk: Callable[..., Desk], whose: str

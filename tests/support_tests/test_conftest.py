@@ -44,6 +44,7 @@ def test_long(): pass
 """
 
 
+@pytest.mark.full
 def test_tests_of_the_full_tier_are_left_out_and_counted(run_pytest: RunPytest) -> None:
     outcome, text = run_pytest(FULL, KM_TIER="")
     assert outcome == {"passed": 1, "deselected": 1}
@@ -73,6 +74,7 @@ def test_of_a_file_that_is_full_what_is_quick_runs(run_pytest: RunPytest) -> Non
     assert outcome == {"passed": 1, "deselected": 2}
 
 
+@pytest.mark.full
 def test_workers_leave_out_as_much_and_it_is_counted_once(run_pytest: RunPytest) -> None:
     outcome, text = run_pytest(FULL, "-n2", KM_TIER="")
     assert outcome == {"passed": 1}

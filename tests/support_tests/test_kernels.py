@@ -13,7 +13,6 @@ pytestmark = pytest.mark.full
 Start = Callable[..., HandKernel]
 
 
-@pytest.mark.quick
 @pytest.mark.parametrize("kind", ["tcp", "ipc", "curve", "floor"])
 def test_each_kind_of_ipykernel_answers_from_outside(hand_kernel: Start, kind: Kind) -> None:
     kernel = hand_kernel(kind)
@@ -21,7 +20,6 @@ def test_each_kind_of_ipykernel_answers_from_outside(hand_kernel: Start, kind: K
     assert kernel.value("__import__('os').getpid()") == kernel.pid
 
 
-@pytest.mark.quick
 def test_a_bash_kernel_answers_from_outside(hand_kernel: Start) -> None:
     kernel = hand_kernel("bash")
     kernel.ask("x=words")

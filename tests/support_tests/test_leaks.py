@@ -137,6 +137,7 @@ def test_an_open_file_and_whether_only_the_garbage_collector_would_close_it(
     assert one.endswith(f"{path} (until garbage collection)")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("place", ["runtime", "temporary"])
 def test_a_file(sandbox: Sandbox, place: str) -> None:
     before = Snapshot.take(sandbox)

@@ -18,7 +18,7 @@ from .normalise import WIDGETS, models_of
 NOTEBOOKS = {path.stem: path for path in (CHECKOUT / "notebooks/transparency").glob("*.ipynb")}
 
 # One for each way an output can go wrong, none that imports numpy: about 4 s each.
-QUICK = ["clears", "errors", "streams", "updates"]
+QUICK = ["errors", "updates"]
 
 full = pytest.mark.full
 EVERY = [

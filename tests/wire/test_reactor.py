@@ -422,6 +422,7 @@ def test_time_goes_on_while_nothing_happens(reactor: Reactor) -> None:
     )
 
 
+@pytest.mark.full
 def test_a_stall_counts_as_little(reactor: Reactor) -> None:
     before = reactor.ask(lambda: reactor.now)
     began = time.monotonic()

@@ -346,6 +346,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "late",
     [
