@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
     from .api import attach, pool, start, tunnel
     from .connect.info import ConnectionInfo
-    from .kernels.execution import Execution, Result
+    from .kernels.execution import Execution
     from .kernels.group import Group, GroupResult
     from .kernels.kernel import Kernel
     from .kernels.pool import KernelPool
+    from .kernels.result import Result
 
 __version__ = "0.1.0"
 

@@ -16,9 +16,11 @@ from IPython.core.error import UsageError
 
 from ..errors import Abandoned, Closed, KernelGone, RemoteError, RemoteErrors, error_line
 from ..kernels.ctrl_c import CtrlC
-from ..kernels.execution import Ask, Ended, Execution, Limits, Sink, Turn
+from ..kernels.events import Ask, Sink
+from ..kernels.execution import Execution, Limits, Turn
 from ..kernels.group import Group, GroupExecution
 from ..kernels.kernel import Kernel
+from ..kernels.result import Ended
 from ..protocol.message import Message, Session
 from .display_ids import DisplayIds
 from .late import late_sink

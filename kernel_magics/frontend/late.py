@@ -11,7 +11,7 @@ from ..kernels.inbox import Inbox
 from .output import RawRelay, count, presenter
 
 if TYPE_CHECKING:
-    from ..kernels.execution import Show, Sink
+    from ..kernels.events import Show, Sink
     from ..kernels.kernel import Kernel
     from ..protocol.message import Message
     from .session import LocalSession

@@ -31,7 +31,7 @@ from .terminal import LinePrefix, TerminalFilter, safe
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from ..kernels.execution import Show, Sink
+    from ..kernels.events import Show, Sink
     from ..kernels.kernel import Kernel
     from ..wire.reactor import Reactor, Timer
     from .comms import KernelComms

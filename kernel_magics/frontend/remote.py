@@ -18,7 +18,7 @@ from .output import choose, comms_only
 from .payloads import present
 
 if TYPE_CHECKING:  # the rest is loaded with the first kernel: loading the extension has to be quick
-    from ..kernels.execution import Show, Sink
+    from ..kernels.events import Show, Sink
     from ..kernels.kernel import Kernel
     from .magics import KernelMagics
     from .session import LocalSession

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from ..connect.info import ConnectionInfo
-    from ..kernels.execution import Ask
+    from ..kernels.events import Ask
     from ..kernels.kernel import Kernel
     from ..kernels.pool import KernelPool
     from .comms import FrontEndComms, KernelComms

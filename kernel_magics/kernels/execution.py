@@ -8,32 +8,23 @@ from __future__ import annotations
 
 import logging
 import queue
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
-from ..errors import (
-    Abandoned,
-    Aborted,
-    ExecutionTimeout,
-    KernelMagicsError,
-    ProtocolError,
-    RemoteError,
-    ReplyLost,
-    SshError,
-    remote_error,
-)
+from ..errors import Abandoned, ExecutionTimeout, KernelMagicsError, ProtocolError
 from ..protocol import execution as protocol
 from ..protocol.message import Message
 from ..protocol.passive import passive_output, passive_reply
 from .ctrl_c import CtrlC
+from .events import Ask, Call, Event, Events, LogIn, Notice, PayloadShown, Show, Sink
 from .inbox import Inbox
 from .overflow import TextLimit
+from .prompting import END_OF_INPUT, Prompting
+from .result import Ended, Result, payload_of, result_of
 
 log = logging.getLogger("kernel_magics")
 
@@ -42,95 +33,6 @@ STUBBORN_AFTER = 2.0
 
 QUEUE_NOTICE_AFTER = 2.0
 """Seconds of waiting for its turn after which a cell's user is told what it waits for."""
-
-END_OF_INPUT = "\x04"
-"""What a front end sends for Ctrl-D; kernels raise EOFError on it."""
-
-
-class Sink(Protocol):
-    """Takes outputs on the reactor's thread, as they come. Must never block and never raise."""
-
-    def output(self, message: Message) -> None:
-        """One output message of the kernel."""
-
-    def notice(self, text: str) -> None:
-        """A sentence of ours that belongs among the outputs."""
-
-    def finish(self) -> None:
-        """No more outputs before the cell's end: hand on whatever is still kept."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """How a cell ended. ``outputs`` is empty when a sink or ``show`` took them.
-
-    ``status`` is ``"ok"``, ``"error"``, ``"aborted"`` or ``"lost"``; ``seconds`` is the time from
-    submission to end, as this process saw it.
-    """
-
-    kernel: str
-    status: str
-    execution_count: int | None = None
-    payload: list[dict[str, Any]] = field(default_factory=list)
-    user_expressions: dict[str, Any] = field(default_factory=dict)
-    outputs: list[Message] = field(default_factory=list)
-    seconds: float = 0.0
-
-    @property
-    def stdout(self) -> str:
-        """All text of the ``stdout`` stream among the outputs."""
-        return self._stream("stdout")
-
-    @property
-    def stderr(self) -> str:
-        """All text of the ``stderr`` stream among the outputs."""
-        return self._stream("stderr")
-
-    def _stream(self, name: str) -> str:
-        return "".join(
-            str(message.content.get("text", ""))
-            for message in self.outputs
-            if message.type == "stream" and message.content.get("name") == name
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Notice:
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class _LogIn:
-    """The way to the kernel needs the user."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """Another thread works for this cell, and has something to tell on the waiting one."""
-
-    callback: Callable[[], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The last event of a cell: how it finished there, or why it never will."""
-
-    finished: protocol.Finished | None
-    error: KernelMagicsError | None
-
-    @property
-    def failed(self) -> bool:
-        return self.finished is None or self.finished.status != "ok"
-
-
-Event = Message | protocol.Prompt | _Notice | _LogIn | _Call | Ended
-"""What the I/O thread has for the one who waits."""
-
-
-class Events(Protocol):
-    """Takes the events of a cell, on the I/O thread. Must never block and never raise."""
-
-    def put(self, event: Event, /) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,17 +83,6 @@ class Controls(Protocol):
 
     def give_up(self, execution: Execution) -> None:
         """End the cell, because the way to the kernel stays as it is."""
-
-
-Show = Callable[[Message | str], None]
-"""Takes an output message, or a sentence of ours, on the waiting thread."""
-
-Ask = Callable[[str, bool], str]
-"""Asks the user for a line: the prompt, and whether it is a password."""
-
-
-PayloadShown = Callable[[list[dict[str, Any]]], Iterable[Message | str]]
-"""Makes outputs, and sentences without the kernel's name, of a payload; on the reactor's thread."""
 
 
 class Execution:
@@ -265,8 +156,7 @@ class Execution:
         """When it was over, the same way; None before."""
         self.failed = False
         """It is over, and not as it should be."""
-        self._prompt_lock = threading.Lock()
-        self._prompting: int | None = None  # ident of the thread that sits in a local prompt
+        self._prompting = Prompting(self, controls)
         self._interrupted_at: float | None = None
         self.running = False
         """The kernel said that it has come to this cell."""
@@ -274,15 +164,14 @@ class Execution:
         """When the kernel began to run the code, by its own clock; None before it has said so."""
         self.interrupted_early = False
         """It was interrupted before the kernel was known to have begun."""
-        self._questions = 0  # of the kernel, and answers to them; each is counted by one thread
-        self._answers = 0
+        self._questions = 0  # of the kernel
         self._gap = False  # the connection was lost while this ran, and that was not said yet
         self._gap_said = False
 
     @property
     def asks(self) -> bool:
         """The kernel waits for an answer, so that nothing is to be heard from it."""
-        return self._questions > self._answers
+        return self._questions > self._prompting.answers
 
     @property
     def shows_late(self) -> bool:
@@ -322,7 +211,7 @@ class Execution:
 
     def call(self, callback: Callable[[], None]) -> None:
         """Have the thread that waits for this call it; from any thread."""
-        self._events.put(_Call(callback))
+        self._events.put(Call(callback))
 
     def outcome(self, *, raise_error: bool = True) -> Result:
         """Return how it ended, once it is over.
@@ -399,6 +288,11 @@ class Execution:
                 return event
             self.handle(event, present, ask, ctrl_c, login)
 
+    def result(self, ended: Ended, outputs: list[Message], *, raise_error: bool) -> Result:
+        """Return how it ended, or raise that; see :meth:`wait` for the errors."""
+        seconds = (self.ended_at or time.monotonic()) - self._started
+        return result_of(self.kernel, ended, outputs, seconds, raise_error=raise_error)
+
     # For whoever waits for several cells at once.
 
     @property
@@ -408,7 +302,7 @@ class Execution:
 
     def handle(
         self,
-        event: Message | protocol.Prompt | _Notice | _LogIn | _Call,
+        event: Message | protocol.Prompt | Notice | LogIn | Call,
         present: Show,
         ask: Ask | None,
         ctrl_c: CtrlC,
@@ -417,14 +311,14 @@ class Execution:
         """Show an output, or have a prompt answered; on the waiting thread."""
         if isinstance(event, Message):
             present(event)
-        elif isinstance(event, _Notice):
+        elif isinstance(event, Notice):
             present(event.text)
-        elif isinstance(event, _LogIn):
-            self._log_in(login, ctrl_c)
-        elif isinstance(event, _Call):
+        elif isinstance(event, LogIn):
+            self._prompting.log_in(login, ctrl_c)
+        elif isinstance(event, Call):
             event.callback()
         else:
-            self._answer(event, ask, ctrl_c)
+            self._prompting.answer(event, ask, ctrl_c)
 
     def leave(self) -> None:
         """Nobody waits for it any more: prompts from now on get an end of file, and other cells
@@ -497,7 +391,7 @@ class Execution:
         """The way to the kernel broke, and only the user can open it again."""
         if not self.done:
             self.notice(f"is out of reach until you log in again ({reason})")
-            self._events.put(_LogIn())
+            self._events.put(LogIn())
 
     def back_in_touch(self) -> None:
         """The same kernel answers again."""
@@ -525,7 +419,7 @@ class Execution:
         if (sink := self._sink_now()) is not None:
             self._to_sink(partial(sink.notice, text))
         else:
-            self._events.put(_Notice(text))
+            self._events.put(Notice(text))
 
     def stray(self, message: Message, *, forgotten: bool) -> None:
         """Take an output that came for no cell that is known, because this is the newest.
@@ -592,7 +486,7 @@ class Execution:
             self._events.put(message)
 
     def _show_payload(self, finished: protocol.Finished, shown: PayloadShown) -> None:
-        for each in shown(_list_of_dicts(finished.reply.get("payload"))):
+        for each in shown(payload_of(finished.reply)):
             if isinstance(each, str):
                 self.notice(each)
             else:
@@ -620,10 +514,7 @@ class Execution:
         self._ended, self.failed, self.ended_at = ended, ended.failed, time.monotonic()
         self.done = True
         self._events.put(ended)
-        with self._prompt_lock:
-            if self._prompting is not None:
-                # Somebody sits at a prompt for a cell that is over; only a signal gets them out.
-                signal.pthread_kill(self._prompting, signal.SIGINT)
+        self._prompting.cell_ended()
         if self._then is not None:
             self._to_sink(partial(self._then, self))
 
@@ -650,104 +541,3 @@ class Execution:
         if deadline is None:
             return 0.5
         return max(0.0, min(0.5, deadline - time.monotonic()))
-
-    def _answer(self, prompt: protocol.Prompt, ask: Ask | None, ctrl_c: CtrlC) -> None:
-        try:
-            self._ask(prompt, ask, ctrl_c)
-        finally:
-            self._answers += 1
-
-    def _ask(self, prompt: protocol.Prompt, ask: Ask | None, ctrl_c: CtrlC) -> None:
-        if ask is None:
-            self._controls.answer(END_OF_INPUT)
-            return
-        try:
-            with self._at_prompt(), ctrl_c.raising():
-                value = "" if self.done else ask(prompt.text, prompt.password)
-        except EOFError:
-            value = END_OF_INPUT
-        except KeyboardInterrupt:
-            if not self.done:  # else it was our own signal, because the cell ended meanwhile
-                ctrl_c.press()
-            return
-        except Exception:
-            self.interrupt()  # the local front end cannot ask, so the remote must not wait for ever
-            raise
-        if not self.done:
-            self._controls.answer(value)
-
-    def _log_in(self, ask: Ask | None, ctrl_c: CtrlC) -> None:
-        if ask is None:
-            self._controls.give_up(self)
-            return
-        try:
-            with self._at_prompt(), ctrl_c.raising():
-                if not self.done:
-                    self._controls.log_in(ask)
-        except (SshError, KeyboardInterrupt) as error:
-            # Refused, by a Ctrl-C while ssh was still connecting too; what ssh said is known there.
-            log.info("= %s: not logged in again: %s", self.kernel, error)
-            self._controls.give_up(self)
-        except Exception:
-            self._controls.give_up(self)  # the local front end cannot ask
-            raise
-
-    @contextmanager
-    def _at_prompt(self) -> Iterator[None]:
-        in_main = threading.current_thread() is threading.main_thread()
-        with self._prompt_lock:
-            if in_main and not self.done and hasattr(signal, "pthread_kill"):
-                self._prompting = threading.get_ident()
-        try:
-            yield
-        finally:
-            with self._prompt_lock:
-                self._prompting = None
-
-    def result(self, ended: Ended, kept: list[Message], *, raise_error: bool) -> Result:
-        """Return how it ended, or raise that; see :meth:`wait` for the errors."""
-        if ended.error is not None:
-            raise ended.error
-        finished = ended.finished
-        assert finished is not None
-        reply = finished.reply
-        if raise_error and finished.status != "ok":
-            raise self._error(finished)
-        count = reply.get("execution_count")
-        return Result(
-            kernel=self.kernel,
-            status=finished.status,
-            execution_count=count if isinstance(count, int) else None,
-            payload=_list_of_dicts(reply.get("payload")),
-            user_expressions=expressions
-            if isinstance(expressions := reply.get("user_expressions"), dict)
-            else {},
-            outputs=kept,
-            seconds=(self.ended_at or time.monotonic()) - self._started,
-        )
-
-    def _error(self, finished: protocol.Finished) -> KernelMagicsError:
-        if finished.status == "aborted":
-            return Aborted(self.kernel, may_have_run=finished.begun)
-        if finished.status == "lost":
-            return ReplyLost(self.kernel)
-        return error_of(self.kernel, finished)
-
-
-def error_of(kernel: str, finished: protocol.Finished) -> RemoteError:
-    """Make the error that a failed cell raises here."""
-    reply = finished.reply
-    lines = reply.get("traceback")
-    error = remote_error(
-        kernel,
-        str(reply.get("ename") or ""),
-        str(reply.get("evalue") or ""),
-        [str(line) for line in lines] if isinstance(lines, list) else [],
-    )
-    error.payload = _list_of_dicts(reply.get("payload"))
-    error.explained = finished.explained
-    return error
-
-
-def _list_of_dicts(value: object) -> list[dict[str, Any]]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

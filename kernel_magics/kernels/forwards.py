@@ -19,7 +19,7 @@ from ..protocol.execution import NOT_OUTPUT, belongs
 from ..protocol.message import Message
 from ..wire.transport import Channel
 from .comms import TYPES
-from .execution import Sink
+from .events import Sink
 from .link import Link, LinkState
 from .subshells import Subshells
 

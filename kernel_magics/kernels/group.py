@@ -18,8 +18,10 @@ from ..errors import (
 )
 from ..protocol.message import Message
 from .ctrl_c import CtrlC
-from .execution import Ask, Ended, Event, Execution, Result, Sink
+from .events import Ask, Event, Sink
+from .execution import Execution
 from .kernel import Kernel
+from .result import Ended, Result
 
 TICK = 0.5
 """Seconds between calls of ``tick`` while somebody waits. An untimed wait cannot be interrupted on

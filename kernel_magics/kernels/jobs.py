@@ -14,8 +14,10 @@ from typing import Any
 from ..errors import Aborted, KernelMagicsError, NoSuchJob, ProtocolError
 from ..protocol.message import Message
 from ..protocol.outputs import Output, Outputs
-from .execution import Execution, Result, Show, Sink
+from .events import Show, Sink
+from .execution import Execution
 from .kernel import Kernel
+from .result import Result
 
 log = logging.getLogger("kernel_magics")
 

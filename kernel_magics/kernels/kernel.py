@@ -40,20 +40,12 @@ from .callbacks import Callback, Event
 from .comms import Comm, Listener, Router
 from .ctrl_c import CtrlC
 from .descriptors import reserve_descriptors
-from .execution import (
-    Ask,
-    Events,
-    Execution,
-    Limits,
-    PayloadShown,
-    Result,
-    Show,
-    Sink,
-    Turn,
-)
+from .events import Ask, Events, PayloadShown, Show, Sink
+from .execution import Execution, Limits, Turn
 from .life import ATTACH_PATIENCE, KernelState, Life, readable
 from .link import LinkState, Way
 from .requests import AskedOn
+from .result import Result
 
 if TYPE_CHECKING:
     from ..connect.client import BlockingKernelClient

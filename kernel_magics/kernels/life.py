@@ -42,11 +42,12 @@ from .callbacks import Callbacks, Event
 from .cells import Cells
 from .comms import TYPES as COMM_TYPES
 from .comms import Comms
-from .execution import END_OF_INPUT, Execution
+from .execution import Execution
 from .forwards import Forwards
 from .interrupts import Interrupts
 from .link import Link, LinkState, Way
 from .listening import Listening
+from .prompting import END_OF_INPUT
 from .questions import Questions
 from .requests import Requests
 from .subshells import Subshells

@@ -23,10 +23,11 @@ from kernel_magics.errors import (
     ReplyLost,
 )
 from kernel_magics.kernels import link as link_module
-from kernel_magics.kernels.execution import Execution, Result
+from kernel_magics.kernels.execution import Execution
 from kernel_magics.kernels.kernel import Kernel
 from kernel_magics.kernels.life import KernelState
 from kernel_magics.kernels.pool import KernelPool
+from kernel_magics.kernels.result import Result
 from kernel_magics.protocol.health import LOST_GRACE, Health
 from kernel_magics.protocol.message import Message
 from tests.support import steps
