@@ -411,7 +411,7 @@ def test_a_refused_host_key_is_the_end(asking: SshServer, login: MakeLogin) -> N
         login().open(Asked("no"))
 
 
-@pytest.mark.parametrize("refusal", [KeyboardInterrupt, EOFError, ""])
+@pytest.mark.parametrize("refusal", [KeyboardInterrupt, *full(EOFError, "")])
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "host key"])
 @pytest.mark.parametrize("answered", [0, *full(1)])
 def test_a_refused_question_ends_ssh_and_no_empty_secret_is_sent(

@@ -911,7 +911,7 @@ def no_answer(scene: Scene) -> Seen:
 # Too much.
 
 
-@ROWS.fault("200 MB in one display", within=30)
+@ROWS.fault("200 MB in one display", within=30, full=True)
 def huge_display(scene: Scene) -> Seen:
     big = display("odd", image_png="A" * 200_000_000)
     scene.fake({"execute_request": cell(BEFORE, big, AFTER)})
@@ -930,15 +930,14 @@ def flood(number: int) -> Callable[[Scene], Seen]:
     return act
 
 
-ROWS.append(
-    Fault("flood", "100,000 pieces of text", flood(100_000), shows=("before", "after"), within=30)
-)
+ROWS.append(Fault("small_flood", "20,000 pieces of text", flood(20_000), within=30))
+ROWS.append(Fault("flood", "100,000 pieces of text", flood(100_000), within=30, full=True))
 ROWS.append(
     Fault("great_flood", "1,000,000 pieces of text", flood(1_000_000), within=300, full=True)
 )
 
 
-@ROWS.fault("10,000 displays", within=20)
+@ROWS.fault("10,000 displays", within=20, full=True)
 def many_displays(scene: Scene) -> Seen:
     scene.fake({"execute_request": cell(BEFORE, many(10_000, lambda n: display(f"{n}")), AFTER)})
     seen = scene.run()

@@ -249,10 +249,13 @@ def test_a_lie_ends_the_transfer_and_no_more(
     assert threads() == []
 
 
+@pytest.mark.parametrize("let_in", ["at once", "late"])
 def test_one_that_says_it_is_done_and_is_not_is_told(
-    pool: KernelPool, fake_kernel: StartFake, monkeypatch: pytest.MonkeyPatch
+    pool: KernelPool, fake_kernel: StartFake, monkeypatch: pytest.MonkeyPatch, let_in: str
 ) -> None:
-    monkeypatch.setattr(nearby, "OVERTAKEN_AFTER", 0.1)
+    monkeypatch.setattr(nearby, "OVERTAKEN_AFTER", 0.5)
+    if let_in == "late":
+        let_in_after_the_cell(monkeypatch)
     held: list[socket.socket] = []
 
     def stay(sock: socket.socket) -> None:
@@ -266,6 +269,23 @@ def test_one_that_says_it_is_done_and_is_not_is_told(
 
     held[0].close()
     assert threads() == []
+
+
+def let_in_after_the_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the thread that waits for kernels begin only when the kernel has said it was done."""
+    over = threading.Event()
+    wait, knock = nearby.Meeting._wait, nearby.Meeting._knock
+
+    def wait_late(meeting: nearby.Meeting) -> None:
+        over.wait(10.0)
+        wait(meeting)
+
+    def knock_and_go_on(meeting: nearby.Meeting) -> None:
+        knock(meeting)
+        over.set()
+
+    monkeypatch.setattr(nearby.Meeting, "_wait", wait_late)
+    monkeypatch.setattr(nearby.Meeting, "_knock", knock_and_go_on)
 
 
 @pytest.mark.full

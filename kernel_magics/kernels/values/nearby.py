@@ -28,6 +28,9 @@ TOLD_AFTER = 8 * 1024 * 1024
 OVERTAKEN_AFTER = 1.0
 """Seconds for the rest of what was sent, once the kernel has said that all of it was."""
 
+CUT_AGAIN = 0.1
+"""Seconds before what the thread may just have begun is cut once more."""
+
 
 class Work(Protocol):
     """What is done with a kernel that has come."""
@@ -115,9 +118,9 @@ class Meeting:
                 self._listener = stack.enter_context(socket.socket(socket.AF_UNIX))
                 self._listener.bind(path)
                 self._listener.listen()
+                self.path = path
                 self._thread.start()
                 stack.callback(self._leave)
-                self.path = path
                 self._stack = stack.pop_all()
         return self
 
@@ -139,8 +142,12 @@ class Meeting:
         Raises:
             Broken: it is not.
         """
+        if not self.path:
+            return
+        if not self.came:
+            self._knock()  # a kernel that has come and was not let in yet is let in before
+        self._thread.join(OVERTAKEN_AFTER)
         if self.came:
-            self._thread.join(OVERTAKEN_AFTER)
             self._leave()
             self.check()
             if self._failed is not None:
@@ -148,9 +155,9 @@ class Meeting:
             self._moved(self._work.nbytes, self._work.nbytes)
 
     def _wait(self) -> None:
-        sock, _ = self._listener.accept()
+        sock, name = self._listener.accept()
         with Pipe(sock) as self._pipe:
-            self.came = not self._left
+            self.came = name != self._our_name
             if self.came:
                 try:
                     self._work(self._pipe, self._count)
@@ -161,12 +168,22 @@ class Meeting:
         """End the thread, wherever it is."""
         self._left = True
         self._may_tell.release()
-        if self._pipe is not None:
-            self._pipe.cut()
-        else:
-            with suppress(OSError), socket.socket(socket.AF_UNIX) as knock:
-                knock.connect(self.path)
-        self._thread.join()
+        if self._pipe is None:
+            self._knock()
+        while self._thread.is_alive():
+            if self._pipe is not None:
+                self._pipe.cut()
+            self._thread.join(CUT_AGAIN)
+
+    @property
+    def _our_name(self) -> str:
+        """What we come as, when it is only to have the thread go on; kernels have no name."""
+        return str(Path(self.path).with_name("end"))
+
+    def _knock(self) -> None:
+        with suppress(OSError), socket.socket(socket.AF_UNIX) as knock:  # done already, or too late
+            knock.bind(self._our_name)
+            knock.connect(self.path)
 
     def _count(self, nbytes: int) -> None:
         """So much more has gone; on the thread of its own."""
