@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -38,6 +39,9 @@ FIRST_TOUCH = 16_000_000_000
 """Bytes that are touched before anything is timed, if so many are free. The host of a virtual
 machine finds a page when it is touched for the first time, ten times more slowly than it is given
 out again; who is the first to meet one is chance."""
+REPORTING = Path("/sys/module/page_reporting/parameters/page_reporting_order")
+LARGEST_ORDER = 10
+"""Of Linux's free blocks; with a larger one there no freed memory goes back to the host."""
 FREE_PART = 0.7
 """Of the free memory that this may take."""
 
@@ -89,13 +93,21 @@ def _table(numpy: Any, megabytes: int, rounds: int) -> Table:
         pulled = take_turns(pulls, turns, warm_up=2)
         touched = take_turns({TOUCHED: partial(_touch, numpy, nbytes)}, turns, warm_up=2)
     return Table(
-        f"an array of {megabytes} MB",
+        f"an array of {megabytes} MB{_host_takes_back()}",
         [
             row(TOUCHED, _rates(touched[TOUCHED], nbytes), "GB/s", rate=True),
             *_rows("push", pushed, missing, megabytes),
             *_rows("pull", pulled, missing, megabytes),
         ],
     )
+
+
+def _host_takes_back() -> str:
+    try:
+        takes = int(REPORTING.read_text()) <= LARGEST_ORDER
+    except (OSError, ValueError):
+        return ""
+    return " (freed memory may go back to this machine's host: docs/design.md)" if takes else ""
 
 
 def _rows(what: str, samples: Samples, missing: dict[str, str], megabytes: int) -> list[Row]:
