@@ -200,6 +200,22 @@ def test_an_import_that_keeps_the_layers_passes(module, source):
     assert offences(name, imports_of(name, source, is_package=not module)) == []
 
 
+def test_the_map_of_the_house_shows_every_file_in_its_place():
+    house = (ROOT / "docs/design.md").read_text().split("```")[1]
+    shown: set[str] = set()
+    folder = ""
+    for line in house.splitlines():
+        if match := re.match(r"( *)([\w.]+?)(/?)(?: |$)", line):
+            indent, name, is_folder = match.groups()
+            if len(indent) == 2 and is_folder:
+                folder = f"{name}/"
+            elif name.endswith(".py"):
+                shown.add(name if len(indent) == 2 else folder + name)
+    there = {str(path.relative_to(ROOT / PACKAGE)) for path in (ROOT / PACKAGE).glob("*/*.py")}
+    there |= {path.name for path in (ROOT / PACKAGE).glob("*.py")}
+    assert shown == {name for name in there if not name.endswith("/__init__.py")}
+
+
 def test_every_imported_library_is_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"].values()
