@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -25,13 +25,6 @@ from tests.support.waiting import PATIENCE, wait_until
 
 StartFake = Callable[..., FakeKernel]
 StartHand = Callable[..., HandKernel]
-
-
-@pytest.fixture
-def pool() -> Generator[KernelPool]:
-    pool = KernelPool()
-    yield pool
-    pool.close()
 
 
 class Diary:

@@ -43,13 +43,6 @@ def event_loop_of_the_classic_client() -> Generator[None]:
         yield
 
 
-@pytest.fixture
-def pool() -> Generator[KernelPool]:
-    pool = KernelPool()
-    yield pool
-    pool.close()
-
-
 @contextmanager
 def client_of(kernel: Kernel) -> Iterator[BlockingKernelClient]:
     client = kernel.client()

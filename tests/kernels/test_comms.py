@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,13 +16,6 @@ from tests.support.fake import FakeKernel, Request
 from tests.support.waiting import wait_until
 
 StartFake = Callable[..., FakeKernel]
-
-
-@pytest.fixture
-def pool() -> Generator[KernelPool]:
-    pool = KernelPool()
-    yield pool
-    pool.close()
 
 
 class Heard:

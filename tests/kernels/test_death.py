@@ -46,13 +46,6 @@ only see the connection close, which may be a restart."""
 
 
 @pytest.fixture
-def pool() -> Generator[KernelPool]:
-    pool = KernelPool()
-    yield pool
-    pool.close()
-
-
-@pytest.fixture
 def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests of what follows a death, not of how soon it is certain."""
     monkeypatch.setattr(link_module, "Health", partial(Health, 0.4))

@@ -48,19 +48,6 @@ def zero_copy() -> None:
 
 
 @pytest.fixture
-def pool() -> Generator[KernelPool]:
-    pool = KernelPool()
-    yield pool
-    pool.close()
-
-
-@pytest.fixture
-def kernel(pool: KernelPool, shared_kernel: HandKernel) -> Kernel:
-    """A real kernel that others use as well: leave it as it was."""
-    return pool.attach(shared_kernel.connection_file, "real")
-
-
-@pytest.fixture
 def fake(pool: KernelPool, fake_kernel: StartFake) -> Callable[..., tuple[FakeKernel, Kernel]]:
     """Start a scripted kernel and attach it."""
 

@@ -32,13 +32,6 @@ StartHand = Callable[..., HandKernel]
 StartFake = Callable[..., FakeKernel]
 
 
-@pytest.fixture
-def pool() -> Generator[KernelPool]:
-    pool = KernelPool()
-    yield pool
-    pool.close()
-
-
 @pytest.fixture(scope="module")
 def three(shared_sandbox: Sandbox) -> Generator[dict[str, HandKernel]]:
     """Kernels for tests that do them no harm."""

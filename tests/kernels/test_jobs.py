@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
 
 import pytest
 
@@ -11,22 +10,8 @@ from kernel_magics.errors import NoSuchJob, RemoteError
 from kernel_magics.kernels import jobs as jobs_module
 from kernel_magics.kernels.jobs import Job, Jobs
 from kernel_magics.kernels.kernel import Kernel
-from kernel_magics.kernels.pool import KernelPool
 from kernel_magics.protocol.message import Message
-from tests.support.kernels import HandKernel
 from tests.support.waiting import PATIENCE, wait_until
-
-
-@pytest.fixture
-def pool() -> Generator[KernelPool]:
-    pool = KernelPool()
-    yield pool
-    pool.close()
-
-
-@pytest.fixture
-def kernel(pool: KernelPool, shared_kernel: HandKernel) -> Kernel:
-    return pool.attach(shared_kernel.connection_file, "real")
 
 
 def begin(jobs: Jobs, kernel: Kernel, code: str, show: object = lambda item: None) -> Job:

@@ -51,19 +51,6 @@ INTERRUPTED_WITHIN = 1.0
 """Seconds from an interrupt to the end of its cell; some 10 ms on a machine with nothing to do."""
 
 
-@pytest.fixture
-def pool() -> Generator[KernelPool]:
-    pool = KernelPool()
-    yield pool
-    pool.close()
-
-
-@pytest.fixture
-def kernel(pool: KernelPool, shared_kernel: HandKernel) -> Kernel:
-    """A real kernel that others use as well: leave it as it was."""
-    return pool.attach(shared_kernel.connection_file, "real")
-
-
 @pytest.fixture(scope="module")
 def owned(shared_sandbox: Sandbox) -> Generator[Kernel]:
     """A kernel that we started, over ipc; for tests that do it no harm."""

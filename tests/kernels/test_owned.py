@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -44,13 +44,6 @@ pytestmark = pytest.mark.full
 
 WITH_ITS_OWNER = 5.0
 """Seconds in which a kernel is gone after its owner, however that ended."""
-
-
-@pytest.fixture
-def pool() -> Generator[KernelPool]:
-    pool = KernelPool()
-    yield pool
-    pool.close()
 
 
 def gone(pid: int) -> bool:

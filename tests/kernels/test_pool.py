@@ -44,13 +44,6 @@ ATTACHED_WITHIN = 0.5
 AT_ONCE = 1.0
 
 
-@pytest.fixture
-def pool() -> Generator[KernelPool]:
-    pool = KernelPool()
-    yield pool
-    pool.close()
-
-
 @pytest.fixture(scope="module", params=["tcp", "ipc", "curve", "floor", *full("bash")])
 def real_kernel(request: pytest.FixtureRequest, shared_sandbox: Sandbox) -> Generator[HandKernel]:
     """A kernel of each kind, for tests that do it no harm."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -30,13 +30,6 @@ SLEEP = "import time\nfor _ in range(600): time.sleep(0.1)"
 SPIN = "while True: pass"
 HOLD = "sum(range(10**8))"
 """One call of C code that never lets go of the interpreter, for a second or two."""
-
-
-@pytest.fixture
-def pool() -> Generator[KernelPool]:
-    pool = KernelPool()
-    yield pool
-    pool.close()
 
 
 @pytest.fixture

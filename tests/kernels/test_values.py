@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -41,19 +41,6 @@ StartHand = Callable[..., HandKernel]
 HELD = "sum(len(m._transfers) for n, m in __import__('sys').modules.items() if n.startswith(\
 '_kernel_magics_') and n.endswith('.far'))"
 """How many transfers the helper keeps."""
-
-
-@pytest.fixture
-def pool() -> Generator[KernelPool]:
-    pool = KernelPool()
-    yield pool
-    pool.close()
-
-
-@pytest.fixture
-def kernel(pool: KernelPool, shared_kernel: HandKernel) -> Kernel:
-    """A real kernel that others use as well."""
-    return pool.attach(shared_kernel.connection_file, "real")
 
 
 @pytest.fixture

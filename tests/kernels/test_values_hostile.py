@@ -7,7 +7,7 @@ import pickle
 import signal
 import threading
 import zlib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,6 @@ from tests.support.echo import KERNEL_INFO
 from tests.support.fake import FakeKernel, Request
 
 StartFake = Callable[..., FakeKernel]
-
-
-@pytest.fixture
-def pool() -> Generator[KernelPool]:
-    pool = KernelPool()
-    yield pool
-    pool.close()
 
 
 class Liar:

@@ -33,19 +33,6 @@ StartFake = Callable[..., FakeKernel]
 
 
 @pytest.fixture
-def pool() -> Generator[KernelPool]:
-    pool = KernelPool()
-    yield pool
-    pool.close()
-
-
-@pytest.fixture
-def kernel(pool: KernelPool, shared_kernel: HandKernel) -> Kernel:
-    """A real kernel that others use as well."""
-    return pool.attach(shared_kernel.connection_file, "real")
-
-
-@pytest.fixture
 def meetings(monkeypatch: pytest.MonkeyPatch) -> list[nearby.Meeting]:
     """The meetings that there were."""
     found: list[nearby.Meeting] = []
