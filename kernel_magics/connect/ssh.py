@@ -108,7 +108,8 @@ class Destination:
 
     @classmethod
     def parse(cls, text: str, key: str | None = None) -> Destination:
-        """Read ``[USER@]HOST[:PORT]``, also with an IPv6 address in brackets.
+        """Read ``[USER@]HOST[:PORT]``, also with an IPv6 address in brackets or, as ssh itself
+        takes it, behind ``ssh://``.
 
         What ssh, or a command in its configuration, could take for an option or for shell code is
         refused.
@@ -116,7 +117,7 @@ class Destination:
         Raises:
             SshError: it is no such thing, or the key is no file.
         """
-        user, at, place = text.rpartition("@")
+        user, at, place = text.removeprefix("ssh://").rpartition("@")
         bracketed = re.fullmatch(r"\[([^\]]*)\](?::(.*))?", place, re.DOTALL)
         if bracketed is not None:
             host, number = bracketed[1], bracketed[2]

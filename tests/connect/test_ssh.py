@@ -38,6 +38,7 @@ from tests.support.waiting import PATIENCE, wait_until
         ("gpubox", [], "gpubox"),
         ("me@gpubox", ["-l", "me"], "gpubox"),
         ("me@gpubox.example.org:2222", ["-l", "me", "-p", "2222"], "gpubox.example.org"),
+        ("ssh://me@gpubox:2222", ["-l", "me", "-p", "2222"], "gpubox"),
         ("gpubox:22", ["-p", "22"], "gpubox"),
         ("192.0.2.7", [], "192.0.2.7"),
         ("[2001:db8::7]:2222", ["-p", "2222"], "2001:db8::7"),
