@@ -206,7 +206,8 @@ class _Checker:
     def text(self, name: str) -> str:
         value = self._values.get(name)
         if not isinstance(value, str) or not value:
-            self.fail(name, "is missing" if value is None else f"is {_shown(value)}, not a text")
+            wrong = "is empty" if value == "" else f"is {_shown(value)}, not a text"
+            self.fail(name, "is missing" if value is None else wrong)
         return str(value)
 
     def host(self, name: str) -> str:
