@@ -37,6 +37,8 @@ from unittest import mock
 from nbclient import NotebookClient
 from nbformat import NotebookNode, v4
 
+from tests.support.notebook_host import execute
+
 from .normalise import Output, normalise
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -81,9 +83,7 @@ def run_direct(
     """Run every cell in a fresh kernel of ``spec`` and return the executed copy.
 
     ``files`` is a folder whose content the notebook finds in its (otherwise empty) working folder.
-    ``timeout`` is for one cell, in seconds. With one, nbclient 0.11 polls the shell channel on
-    which it also sends what its `Output` widgets have caught, and misses a reply now and then until
-    the time is over. Errors of cells do not end the run.
+    ``timeout`` is for one cell, in seconds. Errors of cells do not end the run.
     """
     executed = _blank(notebook)
     client = NotebookClient(
@@ -243,7 +243,7 @@ def _execute(client: NotebookClient, files: Path | None) -> None:
         try:
             # Not client.execute(), which would leave its event loop open.
             work = str(place() / "work")
-            asyncio.run(client.async_execute(cwd=work, stdout=log, stderr=log))
+            asyncio.run(execute(client, cwd=work, stdout=log, stderr=log))
         except Exception as error:
             log.seek(0)
             error.add_note(f"the kernel's own terminal said: {log.read()[-2000:]}")
