@@ -49,7 +49,9 @@ from .link import Link, LinkState, Way
 from .listening import Listening
 from .prompting import END_OF_INPUT
 from .questions import Questions
+from .quiet import Quiet
 from .requests import Requests
+from .send_limit import lift
 from .subshells import Subshells
 
 TICK = 0.25
@@ -60,36 +62,8 @@ START_PATIENCE = 60.0
 REOPEN_PATIENCE = 2.0
 """Seconds to wait for the proof: of a kernel somebody runs, one just started, one that was lost."""
 
-QUIET = {"Deno kernel": 0.1}
-"""Seconds without output, by implementation, behind the idle of kernels that say it too early: of
-100 lines that a cell of Deno 2.9 printed the last came 10 to 90 ms after that, with pauses of up to
-40 ms."""
-
 DEAF_AFTER = 2.0
 """Seconds without an answer on shell from a kernel that has said it is idle."""
-
-LIFT_LIMIT = """
-exec('''
-import select, time, IPython, zmq
-thread = IPython.get_ipython().kernel.iopub_socket.io_thread
-def lift():
-    sock = thread.socket
-    for _ in range(20):
-        sock.EVENTS
-        time.sleep(0.01)
-        if not select.select([sock.FD], [], [], 0)[0]:
-            sock.setsockopt(zmq.SNDHWM, 100_000)
-            break
-thread.schedule(lift)
-''', {})
-""".strip()
-"""Run once, silently and before the first cell, in kernels of ours that stand on ipykernel. It
-drops the newest message, ``idle`` included, as soon as 1000 wait to be sent; over ipc, on a busy
-machine, that lost some of 20,000 flushed prints in 9 of 9 runs, however fast they were read here.
-
-Not in kernels of others, and only while nothing is pending on the socket: libzmq 4.3.5 crashes when
-the option is set while a connection is being torn down (21 kernels in 2,400 attaches; this way
-0)."""
 
 
 class KernelState(Enum):
@@ -161,7 +135,7 @@ class Life:
         self._listening = Listening(name, self.cells, self.link.ping, owned, way)
         self._status_seen = False  # of any cell there, over this connection
         self._turns = 0  # cells of anybody that were seen to end there
-        self._quieting: list[Execution] = []  # over, but for what may still be on its way
+        self._quiet = Quiet(reactor, self._over)
         self._untold = ""  # what the next cell's user has to know
         self._restart: Future[None] | None = None  # by ourselves, until it is proved or has failed
         self._timer: Timer | None = None
@@ -258,7 +232,7 @@ class Life:
         self._listening.expect(self._reactor.now)
         self.cells.leave(execution)
         if not execution.request.content.get("silent"):
-            execution.wait_for_quiet(QUIET.get(self._interrupts.implementation, 0.0))
+            self._quiet.expect(execution, self._interrupts.implementation)
         self.link.send("shell", execution.request)
         if self._untold:
             execution.notice(self._untold)
@@ -339,20 +313,6 @@ class Life:
         if execution.done:
             self._over(execution)
 
-    def _end_when_quiet(self, execution: Execution) -> None:
-        """Look whether it is over, now and when it may be."""
-        if execution not in self._quieting:
-            return
-        ended_otherwise = execution.done
-        execution.tick(self._reactor.now)
-        if ended_otherwise:
-            self._quieting.remove(execution)
-        elif execution.done:
-            self._over(execution)
-        elif (ends_at := execution.ends_at) is not None:
-            delay = max(0.0, ends_at - self._reactor.now)
-            self._reactor.call_later(delay, partial(self._end_when_quiet, execution))
-
     def _doubt_identity(self, execution: Execution) -> None:
         """It said that the cell is over, and does not answer on shell."""
         if not execution.done and self.link.state is LinkState.UP:
@@ -360,8 +320,7 @@ class Life:
 
     def _over(self, execution: Execution) -> None:
         self.cells.over(execution)
-        if execution in self._quieting:
-            self._quieting.remove(execution)
+        self._quiet.forget(execution)
         if execution.subshell in self._taken:
             self._taken.remove(execution.subshell)
             self.subshells.give_back(execution.subshell)
@@ -429,9 +388,8 @@ class Life:
                 self._interrupts.begun(execution)
             if execution.done:
                 self._over(execution)
-            elif execution.ends_at is not None and execution not in self._quieting:
-                self._quieting.append(execution)
-                self._end_when_quiet(execution)
+            else:
+                self._quiet.heard(execution)
         else:
             execution.odd(ProtocolError(f"{message.type} on {channel}"))
 
@@ -486,8 +444,7 @@ class Life:
         if not self._ready.done():
             self._ready.set_result(None)
         if self._owned is not None and self.kernel_info.get("implementation") == "ipython":
-            content = {"code": LIFT_LIMIT, "silent": True, "store_history": False}
-            self.requests.ask("shell", "execute_request", content=content)
+            lift(self.requests)
         waiting, self.cells.waiting = self.cells.waiting, []
         for execution in waiting:
             self._send(execution)
@@ -507,9 +464,7 @@ class Life:
 
     def link_lost(self) -> None:
         """Wait for what the link finds out."""
-        for execution in list(self._quieting):
-            execution.wait_for_quiet(0.0)
-            self._end_when_quiet(execution)
+        self._quiet.lost_touch()
         self.state = KernelState.LOST
         self.down.set()
         self.subshells.lost_touch()
