@@ -34,6 +34,7 @@ from .info import PORTS, ConnectionInfo
 from .launch import LOG_TAIL, LaunchOptions
 from .ssh import NO_MORE_SESSIONS, REFUSED, Ask
 from .tunnel import Tunnel
+from .uninterrupted import interruptible, uninterrupted
 
 log = logging.getLogger("kernel_magics")
 
@@ -193,7 +194,9 @@ class FarKernelProcess:
         if self.options.keep and self._session is not None:
             self._session.let_go()
             # Not just said: the login may be closed before it has been heard.
-            if not self._session.over.wait(LET_GO_TIMEOUT):
+            with interruptible():
+                heard = self._session.over.wait(LET_GO_TIMEOUT)
+            if not heard:
                 raise LaunchError(self.options.label, "the shell there does not let go of it")
 
     def exit_status(self) -> int | None:
@@ -306,7 +309,8 @@ class FarKernelProcess:
         info = ConnectionInfo.from_dict(values, Path(file))
         mark = f"km-{secrets.token_hex(8)}"
         script = self._script(command, file, values).replace(r"km\t", rf"{mark}\t")
-        session = _Session(self._tunnel.session(script), mark)
+        with uninterrupted():
+            session = _Session(self._tunnel.session(script), mark)
         try:
             self.pid = session.wait_for_pid(self.options.label)
         except BaseException:
@@ -421,7 +425,8 @@ class _Session:
         deadline = time.monotonic() + START_TIMEOUT
         while time.monotonic() < deadline:
             try:
-                pid = self._pid.get(timeout=0.5)  # an untimed wait cannot be interrupted
+                with interruptible():
+                    pid = self._pid.get(timeout=0.5)  # an untimed wait cannot be interrupted
             except queue.Empty:
                 continue
             if pid is not None:
@@ -443,9 +448,13 @@ class _Session:
         assert self._child.stdin is not None
         with contextlib.suppress(OSError):
             self._child.stdin.close()
-        if not self.over.wait(END_TIMEOUT):
-            self._child.kill()  # a dead network; its sshd will notice
-            self.over.wait()
+        try:
+            with interruptible():
+                self.over.wait(END_TIMEOUT)
+        finally:
+            if not self.over.is_set():
+                self._child.kill()  # a dead network, or no patience; its sshd will notice
+                self.over.wait()
 
     def _write(self, word: bytes) -> None:
         assert self._child.stdin is not None

@@ -26,6 +26,7 @@ from ..wire.zmq import asyncio_context
 from .find import runtime_dir
 from .info import ConnectionInfo
 from .processes import interrupt, survives_interrupt
+from .uninterrupted import interruptible
 from .watcher import Watcher, is_stopped
 
 if TYPE_CHECKING:
@@ -122,6 +123,9 @@ class Owned(Protocol):
     def pid(self) -> int | None:
         """Its number on its own machine; None before the start."""
 
+    def settle(self) -> None:
+        """It is up: let it live on without us if it is to be kept, where that takes anything."""
+
     def exit_status(self) -> int | None:
         """How it ended, as `subprocess.Popen.returncode`; None while it lives. Never waits."""
 
@@ -181,6 +185,9 @@ class OwnedKernel:
         """The command line that it is started with; empty before the start."""
         return [] if self._manager is None else list(self._manager.format_kernel_cmd())
 
+    def settle(self) -> None:
+        """Nothing: one that is kept has never been held."""
+
     def exit_status(self) -> int | None:
         """Return the process's exit status, as `subprocess.Popen.returncode`; None while it
         lives."""
@@ -200,7 +207,9 @@ class OwnedKernel:
             LaunchError: no such kernelspec or interpreter, or the process could not be made.
         """
         try:
-            return self._lifecycle.submit(self._start()).result()
+            started = self._lifecycle.submit(self._start())
+            with interruptible():
+                return started.result()
         except KeyboardInterrupt:
             self.shutdown(now=True)
             raise

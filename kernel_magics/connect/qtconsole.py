@@ -19,6 +19,7 @@ from pathlib import Path
 
 from ..errors import ConnectionFileError, QtConsoleError, QtConsoleMissing
 from .launch import LOG_TAIL, NOT_INHERITED
+from .uninterrupted import uninterrupted
 
 PATIENCE = 2.0
 """Seconds in which a window that cannot open has usually given up."""
@@ -64,22 +65,22 @@ def open_window(
     # A file without a name: what nobody reads fills no pipe, and nothing has to be removed. Not
     # our own stdout, which ipykernel publishes as a cell's output.
     with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(
-            # -P: a notebook's folder may hold a json.py or an email.py.
-            [sys.executable, "-P", *_program(path), "--existing", str(path), *OPTIONS, *argv],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={name: value for name, value in os.environ.items() if name not in NOT_INHERITED},
-            start_new_session=True,
-        )
+        # -P: a notebook's folder may hold a json.py or an email.py.
+        window = [sys.executable, "-P", *_program(path), "--existing", str(path), *OPTIONS, *argv]
+        with uninterrupted():
+            process = subprocess.Popen(
+                window,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={k: v for k, v in os.environ.items() if k not in NOT_INHERITED},
+                start_new_session=True,
+            )
+            _collect(process)
         try:
             status = process.wait(patience)
         except subprocess.TimeoutExpired:
             return process
-        finally:
-            if process.returncode is None:
-                _collect(process)
         output.seek(0)
         words = output.read().decode("utf-8", "replace").strip().splitlines()
     raise QtConsoleError(_why(status, path), "\n".join(words[-LOG_TAIL:]))

@@ -18,13 +18,14 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import LoginRefused, SshError
 from .askpass import Question, Questions
+from .uninterrupted import interruptible, strike_now, uninterrupted
 from .watcher import is_stopped
 
 Ask = Callable[[str, bool], str]
@@ -65,6 +66,9 @@ OPTIONS = {
 
 CONNECT_TIMEOUT = 10
 """Seconds for the network; questions and the server's own slowness come on top."""
+
+GLANCE = 0.2
+"""Seconds between two looks whether Ctrl-C was pressed, where a wait cannot be left otherwise."""
 
 MUX_TIMEOUT = 10.0
 """Seconds for the master to answer; it takes milliseconds."""
@@ -289,7 +293,8 @@ class Login:
 
         Nothing may be written to that before the script has said something: until then the shell
         would take it for more of the script. Its stdout and stderr come as one. Who calls this
-        reads them to the end, closes stdin and waits for the process. It ends with the login.
+        reads them to the end, closes stdin and waits for the process, and is uninterrupted until
+        that is sure. It ends with the login.
         """
         program = shutil.which("ssh") or "ssh"
         child = subprocess.Popen(
@@ -314,8 +319,11 @@ class Login:
         """End the child, now. May be called twice."""
         self._closing = True
         child = self._child
-        if child is None:
-            return
+        if child is not None:
+            with uninterrupted():  # a second one must not leave it half ended
+                self._end(child)
+
+    def _end(self, child: subprocess.Popen[bytes]) -> None:
         with suppress(ProcessLookupError):
             if not self._ready:
                 # A question may be open, of this ssh or of a jump host's. All are halted first, or
@@ -340,25 +348,26 @@ class Login:
             options["BatchMode"] = "yes"
         Path(self._control).unlink(missing_ok=True)  # of one that was killed; ssh would do without
         words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
-        self._child = subprocess.Popen(
-            [
-                *[program, "-T", "-M", "-S", self._control, *words],
-                *[*self.destination.arguments, "--", self.destination.host],
-                # In any shell, csh and fish too; on a line of its own, whatever a start-up file has
-                # printed.
-                f"exec sh -c 'echo; echo {READY} $PPID $$; exec cat'",
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=os.environ | questions.environment,
-            start_new_session=True,  # no terminal to ask at, and no Ctrl-C of ours
-        )
-        assert self._child.stdin is not None
-        os.set_blocking(self._child.stdin.fileno(), False)
-        threading.Thread(
+        # In any shell, csh and fish too; on a line of its own, whatever a start-up file printed.
+        command = f"exec sh -c 'echo; echo {READY} $PPID $$; exec cat'"
+        reader = threading.Thread(
             target=self._listen, name=f"kernel_magics ssh {self.destination}", daemon=True
-        ).start()
+        )
+        with uninterrupted():
+            self._child = subprocess.Popen(
+                [
+                    *[program, "-T", "-M", "-S", self._control, *words],
+                    *[*self.destination.arguments, "--", self.destination.host, command],
+                ],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=os.environ | questions.environment,
+                start_new_session=True,  # no terminal to ask at, and no Ctrl-C of ours
+            )
+            assert self._child.stdin is not None
+            os.set_blocking(self._child.stdin.fileno(), False)
+            reader.start()  # also waits for it
 
     def _listen(self) -> None:
         """Read what ssh says, to its end: nobody may leave a pipe unread."""
@@ -389,7 +398,8 @@ class Login:
     def _await(self, ask: Ask | None) -> None:
         while True:
             try:
-                event = self._events.get(timeout=0.5)  # an untimed wait cannot be interrupted
+                with interruptible():
+                    event = self._events.get(timeout=0.5)  # an untimed wait cannot be interrupted
             except queue.Empty:
                 continue
             if event == "ready":
@@ -408,7 +418,8 @@ class Login:
         """Have it answered. In a frame of its own: what was typed must not lie about in the locals
         of a later error's traceback."""
         try:
-            answer = ask(question.text, not question.may_be_seen)
+            with interruptible():
+                answer = ask(question.text, not question.may_be_seen)
             if not (answer or question.may_be_empty):
                 raise EOFError
         except (KeyboardInterrupt, EOFError):
@@ -428,21 +439,19 @@ class Login:
     ) -> str:
         program = shutil.which("ssh") or "ssh"
         call: Sequence[str] = [program, "-F", os.devnull, "-S", self._control, *arguments]
-        with subprocess.Popen(
-            [*call, "--", NOWHERE, *([] if command is None else [command])],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        ) as child:
-            try:
-                said, complaints = child.communicate(script.encode(), timeout)
-            except subprocess.TimeoutExpired:
-                raise SshError(str(self.destination), f"no answer within {timeout:g} s") from None
-            finally:
-                # Not by `subprocess.run`: interrupted, it leaves a zombie.
-                child.kill()
-                child.wait()
+        with _child([*call, "--", NOWHERE, *([] if command is None else [command])]) as child:
+            given: bytes | None = script.encode()
+            deadline = time.monotonic() + timeout
+            while True:
+                strike_now()  # and not in what follows: a Popen may keep its lock for ever
+                try:
+                    said, complaints = child.communicate(given, GLANCE)
+                    break
+                except subprocess.TimeoutExpired:
+                    given = None  # it has that
+                if time.monotonic() > deadline:
+                    reason = f"no answer within {timeout:g} s"
+                    raise SshError(str(self.destination), reason)
         if child.returncode == 255 or (child.returncode and command is None):
             words = _printable(complaints)
             if any(REFUSED in each for each in words):
@@ -450,6 +459,28 @@ class Login:
             self._words.extend(words)
             raise SshError(str(self.destination), self.last_words)
         return said.decode("utf-8", "replace")
+
+
+@contextmanager
+def _child(words: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process with three pipes, and end it. Not by `subprocess.run`: interrupted, it leaves a
+    zombie."""
+    child: subprocess.Popen[bytes] | None = None
+    try:
+        with uninterrupted():
+            child = subprocess.Popen(
+                words,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        yield child
+    finally:
+        if child is not None:
+            child.kill()
+            with child:  # close the pipes, and wait
+                pass
 
 
 def _is_hopeless(words: str) -> bool:

@@ -29,6 +29,7 @@ from .info import PORTS, ConnectionInfo
 from .launch import private_folder
 from .pulse import BEAT, SILENT_AFTER, Pulse, end_there, is_paused
 from .ssh import CONNECT_TIMEOUT, Ask, Destination, Login
+from .uninterrupted import strike_now, uninterrupted
 from .watcher import Watcher
 
 log = logging.getLogger("kernel_magics")
@@ -93,7 +94,7 @@ class Tunnel:
         Raises:
             SshError: with ssh's own last words.
         """
-        with self._opening:
+        with self._alone():
             if not self.up:
                 self._log_in(ask)
 
@@ -107,7 +108,7 @@ class Tunnel:
         Raises:
             SshError: the user could not or would not; it stays as it is.
         """
-        with self._opening:
+        with self._alone():
             if self.up or not self.hopeless:
                 return
             try:
@@ -225,6 +226,17 @@ class Tunnel:
         if self._login is None or not self.up:
             raise SshError(str(self.destination), self.reason)
         return self._login
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Wait until nobody else is logging in, and keep others from it."""
+        with uninterrupted():
+            while not self._opening.acquire(timeout=0.5):
+                strike_now()
+            try:
+                yield
+            finally:
+                self._opening.release()
 
     def _log_in(self, ask: Ask | None) -> None:
         with self._attempt(ask) as login:
@@ -394,14 +406,15 @@ def tunnel_to_kernel(
     else:
         info = ConnectionInfo.from_file(connection_info)
     destination = Destination.parse(sshserver, sshkey)
-    with _lock:
-        if not _tunnels:
-            atexit.register(_close_all)
-        tunnel = _tunnels.get(destination)
-        if tunnel is None:
-            tunnel = _tunnels[destination] = Tunnel(destination, _watcher)
-    tunnel.open(lambda text, secret: getpass.getpass(text) if secret else input(text))
-    local = tunnel.add(info, tcp=True)
+    with uninterrupted():
+        with _lock:
+            if not _tunnels:
+                atexit.register(_close_all)
+            tunnel = _tunnels.get(destination)
+            if tunnel is None:
+                tunnel = _tunnels[destination] = Tunnel(destination, _watcher)
+        tunnel.open(lambda text, secret: getpass.getpass(text) if secret else input(text))
+        local = tunnel.add(info, tcp=True)
     return (
         *(local.shell_port, local.iopub_port, local.stdin_port),
         *(local.hb_port, local.control_port),

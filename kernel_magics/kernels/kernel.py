@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 from ..connect.info import ConnectionInfo
 from ..connect.launch import Owned
+from ..connect.uninterrupted import interruptible
 from ..errors import (
     Closed,
     KernelDied,
@@ -219,7 +220,9 @@ class Kernel:
             KernelUnreachable, AuthenticationError: nobody there, or not the kernel of the file.
             KernelDied: a process of ours ended while starting.
         """
-        self.reactor.ask(partial(self._life.open, patience, retry)).result()
+        answer = self.reactor.ask(partial(self._life.open, patience, retry))
+        with interruptible():
+            answer.result()
 
     def submit(
         self, code: str, sink: Sink | None = None, **options: Unpack[CellOptions]

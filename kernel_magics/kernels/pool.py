@@ -158,6 +158,7 @@ class KernelPool:
             BadName: it cannot be called that.
         """
         from ..connect.find import find
+        from ..connect.uninterrupted import uninterrupted
         from .kernel import Kernel
 
         self._leave_parent()
@@ -175,28 +176,29 @@ class KernelPool:
             )
         if not insecure and info.is_exposed:
             raise ExposedKernel(info.name, info.address, str(info.path or "FILE"))
-        with self._lock:
-            for kernel in self:
-                if kernel.info.is_same_kernel(info):
-                    known = True
-                    break
-            else:
-                known = False
-                name = self._free_name(name or info.name)
-                kernel = Kernel(name, self._io(), info, forget=self._drop)
-                self._kernels[kernel.name] = kernel
-        try:
-            if not (known and kernel.alive):
-                kernel.connect()
-        except BaseException:
-            if not known:
-                self._drop(kernel)
-                kernel.close()
-            raise
-        self._aliases[wanted] = kernel
-        kernel.trust = kernel.trust or trust
-        self.last = kernel
-        return kernel
+        with uninterrupted():
+            with self._lock:
+                for kernel in self:
+                    if kernel.info.is_same_kernel(info):
+                        known = True
+                        break
+                else:
+                    known = False
+                    name = self._free_name(name or info.name)
+                    kernel = Kernel(name, self._io(), info, forget=self._drop)
+                    self._kernels[kernel.name] = kernel
+            try:
+                if not (known and kernel.alive):
+                    kernel.connect()
+            except BaseException:
+                if not known:
+                    self._drop(kernel)
+                    kernel.close()
+                raise
+            self._aliases[wanted] = kernel
+            kernel.trust = kernel.trust or trust
+            self.last = kernel
+            return kernel
 
     def tunnel(
         self,
@@ -271,30 +273,32 @@ class KernelPool:
         step: Callable[[str], None] = lambda text: None,
     ) -> Iterator[Tunnel]:
         """The login to a host, opened if there is none that stands; what no kernel uses afterwards
-        is closed.
+        is closed. The block is uninterrupted but for what waits in it.
 
         Raises:
             SshError: it cannot be had.
         """
         from ..connect.ssh import Destination
         from ..connect.tunnel import Tunnel
+        from ..connect.uninterrupted import uninterrupted
 
         destination = Destination.parse(host, key)
-        with self._lock:
-            self._io()
-            tunnel = self._tunnels.get(destination)
-            if tunnel is None:
-                tunnel = Tunnel(destination, self._processes().watcher, self._close_unused)
-                self._tunnels[destination] = tunnel
-            tunnel.held += 1
-        try:
-            step(f"connecting to {host}")
-            tunnel.open(ask)
-            yield tunnel
-        finally:
+        with uninterrupted():
             with self._lock:
-                tunnel.held -= 1
-            self._close_unused(tunnel)
+                self._io()
+                tunnel = self._tunnels.get(destination)
+                if tunnel is None:
+                    tunnel = Tunnel(destination, self._processes().watcher, self._close_unused)
+                    self._tunnels[destination] = tunnel
+                tunnel.held += 1
+            try:
+                step(f"connecting to {host}")
+                tunnel.open(ask)
+                yield tunnel
+            finally:
+                with self._lock:
+                    tunnel.held -= 1
+                self._close_unused(tunnel)
 
     def start(
         self,
@@ -315,28 +319,30 @@ class KernelPool:
             BadName: it cannot be called that.
         """
         from ..connect.launch import LaunchOptions, OwnedKernel
+        from ..connect.uninterrupted import uninterrupted
 
         self._leave_parent()
         options = options or LaunchOptions()
         if options.spec.startswith(SSH):
             return self._start_there(options, name, key, ask)
-        with self._lock:
-            self._io()
-            owned = OwnedKernel(self._processes(), options)
-            name = name or ("python" if options.python else options.spec)
-            self._free_name(name)  # so that a bad one is refused before anything is started
-            self._starting.add(owned)
-        try:
-            kernel = self._bring_up(owned, owned.start(), name)
-        except (KernelDied, KernelUnreachable) as error:
-            log = owned.log_tail()
-            owned.shutdown(now=True)
-            raise LaunchError(options.label, error.reason, log) from None
-        except BaseException:
-            owned.shutdown(now=True)
-            raise
-        finally:
-            self._starting.discard(owned)
+        with uninterrupted():
+            with self._lock:
+                self._io()
+                owned = OwnedKernel(self._processes(), options)
+                name = name or ("python" if options.python else options.spec)
+                self._free_name(name)  # so that a bad one is refused before anything is started
+                self._starting.add(owned)
+            try:
+                kernel = self._bring_up(owned, owned.start(), name)
+            except (KernelDied, KernelUnreachable) as error:
+                log = owned.log_tail()
+                owned.shutdown(now=True)
+                raise LaunchError(options.label, error.reason, log) from None
+            except BaseException:
+                owned.shutdown(now=True)
+                raise
+            finally:
+                self._starting.discard(owned)
         self.last = kernel
         return kernel
 
@@ -358,7 +364,6 @@ class KernelPool:
                 local = process.start()
                 way = tunnel if options.keep else Held(tunnel)
                 kernel = self._bring_up(process, local, name, way)
-                process.settle()
             except BaseException as error:
                 try:
                     process.shutdown(now=True)
@@ -445,6 +450,7 @@ class KernelPool:
     def _bring_up(
         self, owned: Owned, info: ConnectionInfo, name: str, way: Way | None = None
     ) -> Kernel:
+        from ..connect.uninterrupted import strike_now
         from .kernel import Kernel
         from .life import START_PATIENCE
 
@@ -454,6 +460,8 @@ class KernelPool:
             self._kernels[kernel.name] = kernel
         try:
             kernel.connect(START_PATIENCE, retry=True)
+            owned.settle()
+            strike_now()  # a Ctrl-C of the last moment leaves nothing either
         except BaseException:
             self._drop(kernel)
             kernel.close()

@@ -6,11 +6,12 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 
@@ -36,6 +37,7 @@ from tests.support.languages import command
 from tests.support.processes import ssh_below
 from tests.support.sandbox import MARK, Sandbox
 from tests.support.sshd import HOST, SshServer, ssh_server
+from tests.support.striking import Place, interrupt_at, lines_told
 from tests.support.tiers import full
 from tests.support.waiting import wait_until
 
@@ -462,6 +464,45 @@ def test_an_interrupt_while_it_starts_leaves_nothing(
     assert logins() == []
     wait_until(lambda: left_there(server, sandbox) == [], WITH_ITS_LOGIN, what="all is gone")
     assert pool.names == []
+
+
+EVERY = 23
+"""Of the some 870 lines of a start, how far those are apart that are struck."""
+
+
+def is_of_a_start(file: str) -> bool:
+    return file == subprocess.__file__ or any(
+        part in file for part in ("/kernel_magics/connect/", "/kernel_magics/kernels/pool.py")
+    )
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_an_interrupt_at_whatever_line_leaves_nothing(
+    pool: KernelPool, server: SshServer, sandbox: Sandbox, keep: bool
+) -> None:
+    def is_gone() -> bool:
+        return left_there(server, sandbox) == [] and not list(ssh_below())
+
+    lines: dict[Place, None] = {}
+    start(pool, keep=keep)  # imports
+    pool.shutdown("far")
+    with lines_told(is_of_a_start, lambda place: lines.update({place: None})):
+        start(pool, keep=keep)
+    pool.shutdown("far")
+    struck = []
+    for place in [*list(lines)[::EVERY], next(reversed(lines))]:
+        with suppress(KeyboardInterrupt), interrupt_at(place) as now:
+            start(pool, keep=keep)
+            assert not now.is_set(), f"Ctrl-C was lost at {place}"
+        struck.append(now.is_set())
+        # At the very end it is up already.
+        for name in pool.names:
+            assert value(pool[name], "2 + 2") == "4", place
+            pool.shutdown(name)
+        wait_until(is_gone, WITH_ITS_LOGIN, what=f"nothing is left of {place}")
+    # Not each is come to each time: some are only of whoever has to wait.
+    assert sum(struck) > 0.9 * len(struck)
+    assert struck[-1]
 
 
 # The end of one that is held.
