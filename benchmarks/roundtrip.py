@@ -45,7 +45,7 @@ def measure(rounds: int) -> list[Table]:
                 f"round_trips({str(bare)!r}, {str(others)!r}, 'far', {rounds})"
             )
         api = {} if real else {"Kernel.run": API}
-        magic = {"%%remote": MAGIC_ON_REAL if real else MAGIC_ON_ECHO}
+        magic = api | {"%%remote": MAGIC_ON_REAL if real else MAGIC_ON_ECHO}
         what = f"round trip of `pass`, {title}"
         tables.append(Table(f"{what}, from a script", compare(plain, "floor", api)))
         tables.append(Table(f"{what}, from a notebook", compare(inner, "floor", magic)))

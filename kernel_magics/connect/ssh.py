@@ -440,18 +440,10 @@ class Login:
         program = shutil.which("ssh") or "ssh"
         call: Sequence[str] = [program, "-F", os.devnull, "-S", self._control, *arguments]
         with _child([*call, "--", NOWHERE, *([] if command is None else [command])]) as child:
-            given: bytes | None = script.encode()
-            deadline = time.monotonic() + timeout
-            while True:
-                strike_now()  # and not in what follows: a Popen may keep its lock for ever
-                try:
-                    said, complaints = child.communicate(given, GLANCE)
-                    break
-                except subprocess.TimeoutExpired:
-                    given = None  # it has that
-                if time.monotonic() > deadline:
-                    reason = f"no answer within {timeout:g} s"
-                    raise SshError(str(self.destination), reason)
+            try:
+                said, complaints = _converse(child, script.encode(), timeout)
+            except subprocess.TimeoutExpired:
+                raise SshError(str(self.destination), f"no answer within {timeout:g} s") from None
         if child.returncode == 255 or (child.returncode and command is None):
             words = _printable(complaints)
             if any(REFUSED in each for each in words):
@@ -481,6 +473,21 @@ def _child(words: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
             child.kill()
             with child:  # close the pipes, and wait
                 pass
+
+
+def _converse(child: subprocess.Popen[bytes], given: bytes, timeout: float) -> tuple[bytes, bytes]:
+    """Do what `Popen.communicate` does. Ctrl-C strikes between its looks and not within: a Popen
+    that was interrupted may keep its lock for ever."""
+    deadline = time.monotonic() + timeout
+    rest: bytes | None = given
+    while True:
+        strike_now()
+        try:
+            return child.communicate(rest, GLANCE)
+        except subprocess.TimeoutExpired:
+            if time.monotonic() > deadline:
+                raise
+            rest = None  # it has that
 
 
 def _is_hopeless(words: str) -> bool:
