@@ -27,7 +27,6 @@ FIRST = 2  # the first cell after these two
 LINES = 20_000
 PRINT_LINES = f"for i in range({LINES}): print(i, flush=True)"
 NUMBERED = [str(i) for i in range(LINES)]
-RATE_NOTICE = "IOPub message rate exceeded"
 
 LOOP = "print('looping')\nwhile True: pass"
 ASK = "name = input('name? ')\nprint('hello', name)"
