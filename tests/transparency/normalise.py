@@ -108,7 +108,8 @@ EXCLUSIONS: list[Exclusion] = [
         "stream pieces",
         "the kernel flushes its streams on a timer, so where one text is cut into messages is "
         "chance; neighbours with the same name are joined, and the order of stdout, stderr and "
-        "displays stays",
+        "displays stays (it is chance too where nothing was flushed between the two streams, since "
+        "the timer of an earlier cell may be due: so notebooks flush there)",
         _join_neighbouring_streams,
     ),
     Exclusion(
