@@ -182,7 +182,7 @@ def test_refusing_ends_the_cell_and_the_next_one_asks_again(
 ) -> None:
     far = new_far()
     execution = far.kernel.submit("import time; time.sleep(2); print('over')")
-    wait_until(lambda: far.kernel.state is KernelState.BUSY, what="it runs")
+    wait_until(lambda: execution.running, what="it runs")
     far.cut()
     user = User(far.way, refusal, refusal)
     with pytest.raises(
@@ -218,7 +218,7 @@ def test_who_cannot_be_asked_is_told_what_to_do(new_far: NewFar) -> None:
 def test_a_cell_that_nobody_waits_for_asks_nobody_until_somebody_does(new_far: NewFar) -> None:
     far = new_far()
     execution = far.kernel.submit("print('before', flush=True); import time; time.sleep(1); 'over'")
-    wait_until(lambda: far.kernel.state is KernelState.BUSY, what="it runs")
+    wait_until(lambda: execution.running, what="it runs")
     far.cut()
     before, began = far.connections(), time.monotonic()
     wait_until(lambda: time.monotonic() - began > WATCHED, what="a while later")
@@ -288,7 +288,7 @@ def test_a_network_that_is_gone_when_the_user_would_be_asked_is_waited_for(
 def test_a_kernel_that_died_meanwhile_has_died(new_far: NewFar) -> None:
     far = new_far()
     execution = far.kernel.submit("import time; time.sleep(60)")
-    wait_until(lambda: far.kernel.state is KernelState.BUSY, what="it runs")
+    wait_until(lambda: execution.running, what="it runs")
     far.cut()
     far.hand.kill()
     with pytest.raises(KernelDied):

@@ -424,7 +424,7 @@ def test_a_login_that_is_not_granted_again_is_given_up_until_the_user_logs_in(
 ) -> None:
     kernel = pool.tunnel(HOST, name := far(), "far")
     execution = kernel.submit("import time; time.sleep(2); print('over')")
-    wait_until(lambda: kernel.state is KernelState.BUSY, what="it runs")
+    wait_until(lambda: execution.running, what="it runs")
     allowed = (server.folder / "authorized").read_text()
     (server.folder / "authorized").write_text("")
     server.cut()
@@ -499,7 +499,7 @@ def test_a_silence_is_told_and_a_cell_meanwhile_is_refused(
     shown = Shown()
     enough = sandbox.work / "enough"
     execution = kernel.submit(COUNT_UNTIL.format(enough=str(enough)))
-    wait_until(lambda: kernel.state is KernelState.BUSY, what="it runs")
+    wait_until(lambda: execution.running, what="it runs")
     stopped = ssh if where == "here" else served_by(server)
     for each in stopped:
         each.suspend()
@@ -540,7 +540,7 @@ def test_a_silent_login_is_replaced_where_nobody_can_tell_that_it_only_pauses(
         shown = Shown()
         enough = sandbox.work / "enough"
         execution = kernel.submit(COUNT_UNTIL.format(enough=str(enough)))
-        wait_until(lambda: kernel.state is KernelState.BUSY, what="it runs")
+        wait_until(lambda: execution.running, what="it runs")
         for each in held:
             each.suspend()
 
