@@ -47,7 +47,7 @@ def among_outputs(
     for each in payload:
         match each.get("source"):
             case "page":
-                if texts := _texts(each):
+                if any((texts := _texts(each)).values()):
                     yield _display(texts)
             case "set_next_input":
                 if (code := _code(each, header)) is not None:
@@ -59,8 +59,8 @@ def among_outputs(
 def _page(shell: InteractiveShell, wanted: dict[str, Any]) -> None:
     texts, start = _texts(wanted), wanted.get("start")
     if getattr(shell, "kernel", None) is None:
-        texts = {"text/plain": safe(texts.get("text/plain", ""))}
-    if any(texts.values()):
+        texts = {mime: safe(text) for mime, text in texts.items() if mime == "text/plain"}
+    if texts:
         page(texts, start=start if type(start) is int and start > 0 else 0)
 
 
@@ -83,7 +83,7 @@ def _texts(wanted: dict[str, Any]) -> dict[str, str]:
     data = wanted.get("data")
     if not isinstance(data, dict):
         return {}
-    return {mime: sendable(text) for mime, text in data.items() if isinstance(text, str) and text}
+    return {mime: sendable(text) for mime, text in data.items() if isinstance(text, str)}
 
 
 def _code(wanted: dict[str, Any], header: str | None) -> str | None:

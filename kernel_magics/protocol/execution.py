@@ -12,8 +12,8 @@ from enum import Enum, auto
 from typing import Any
 
 from ..errors import ProtocolError
-from .message import Message
-from .stream import is_on_stderr
+from .message import FULL_CHECK, Message
+from .stream import is_on_stderr, text_of
 
 NOT_OUTPUT = frozenset(
     {"status", "execute_input", "iopub_welcome", "shutdown_reply", "debug_event", "interrupt"}
@@ -86,8 +86,9 @@ class Finished:
     could be read; ``problem`` says what was wrong with one that could not). ``begun`` is True when
     the kernel was heard to run the code: then ``"aborted"`` means in the middle of it. ``reply`` is
     the reply's content. ``complete`` is False when idle was never seen, so that output may be
-    missing. ``explained`` is True when the outputs say what failed: with an ``error`` message, or
-    with text on stderr, as IPython does for a mistyped magic and tslab for everything.
+    missing. ``explained`` is True when the outputs say what failed: with an ``error`` message, with
+    text on stderr, as IPython does for a mistyped magic and tslab for everything, or with a last
+    output that names the error, as tracebacks do that rich or a handler of the user's own shows.
     """
 
     status: str
@@ -128,6 +129,7 @@ class Execution:
         self._problem: ProtocolError | None = None
         self._error: Message | None = None
         self._explained = False
+        self._last: Message | None = None  # output; None also if it was a large one
 
     def receive(self, message: Message, now: float) -> list[Event]:
         """Take one message whose parent is this request; return what it means.
@@ -156,6 +158,7 @@ class Execution:
                 return []
         message.check()
         self._begun = True  # tslab never says so in words
+        self._last = message if len(message.parts[3]) <= FULL_CHECK else None
         match message.type:
             case "error":
                 self._error, self._explained = message, True
@@ -239,7 +242,20 @@ class Execution:
             # tslab replies without a name; xeus-python's reply has fewer lines than its message.
             for field in ("ename", "evalue", "traceback"):
                 reply[field] = reply.get(field) or shown.get(field)
+        if self._status == "error" and not self._explained and self._last is not None:
+            name = reply.get("ename")
+            self._explained = bool(name) and str(name) in _plain_text(self._last)
+        self._last = None
         return Finished(self._status, reply, complete, self._explained, self._problem, self._begun)
+
+
+def _plain_text(output: Message) -> str:
+    """Return what an output says in plain text; empty if it says nothing so."""
+    if (piece := text_of(output)) is not None:
+        return piece[1]
+    data = output.content.get("data")
+    text = data.get("text/plain") if isinstance(data, dict) else None
+    return text if isinstance(text, str) else ""
 
 
 def _status(reply: dict[str, Any]) -> str:

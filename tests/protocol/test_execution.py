@@ -380,6 +380,37 @@ def test_what_does_not_say_why_it_failed_leaves_the_end_unexplained(
     assert not finished(feed(cell, message, FAILED, IDLE)).explained
 
 
+NAMED = f"\x1b[31m{FAILED.content['ename']}\x1b[0m: as a handler of their own shows it"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pytest.param(said("display_data", data={"text/plain": NAMED, "image/png": ""}), id="shown"),
+        pytest.param(said("stream", name="stdout", text=NAMED), id="printed"),
+    ],
+)
+def test_a_last_output_that_names_the_error_explains_the_end(
+    cell: Execution, message: Message
+) -> None:
+    assert finished(feed(cell, TEXT, message, FAILED, IDLE)).explained
+    other = Execution("m1", 0.0)
+    assert not finished(feed(other, message, TEXT, FAILED, IDLE)).explained
+
+
+@pytest.mark.parametrize(
+    "data", [{"text/html": NAMED}, {"text/plain": [NAMED]}, [NAMED], None], ids=str
+)
+def test_what_has_no_plain_text_names_no_error(cell: Execution, data: object) -> None:
+    message = said("display_data", data=data)
+    assert not finished(feed(cell, message, FAILED, IDLE)).explained
+
+
+def test_an_error_without_a_name_is_named_by_nothing(cell: Execution) -> None:
+    nameless = said("execute_reply", status="error", ename="")
+    assert not finished(feed(cell, TEXT, nameless, IDLE)).explained
+
+
 # Ended from outside.
 
 
