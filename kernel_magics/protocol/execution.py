@@ -129,7 +129,7 @@ class Execution:
         self._problem: ProtocolError | None = None
         self._error: Message | None = None
         self._explained = False
-        self._last: Message | None = None  # output; None also if it was a large one
+        self._last: Message | None = None  # output, until the end; None if that was a large one
 
     def receive(self, message: Message, now: float) -> list[Event]:
         """Take one message whose parent is this request; return what it means.
@@ -158,7 +158,8 @@ class Execution:
                 return []
         message.check()
         self._begun = True  # tslab never says so in words
-        self._last = message if len(message.parts[3]) <= FULL_CHECK else None
+        if not self.done:
+            self._last = message if len(message.parts[3]) <= FULL_CHECK else None
         match message.type:
             case "error":
                 self._error, self._explained = message, True
