@@ -109,6 +109,8 @@ class Scene:
         """An ipykernel that somebody else started, attached by the row's name."""
         kernel = self.stack.enter_context(HandKernel.start("tcp", self.sandbox, **options))
         self.attach(kernel, name)
+        if name is None:
+            self.until_state("idle")  # one that has not answered yet is attached, too
         return kernel
 
     def start_own(self) -> int:

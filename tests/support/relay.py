@@ -67,6 +67,13 @@ class _Pair:
         return self.pipes[0].source, self.pipes[0].target
 
 
+def _bound(port: int) -> socket.socket:
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind(("127.0.0.1", port))
+    return bound
+
+
 class Relay:
     """Five ports that lead to a kernel's. All methods may be called from the test's thread."""
 
@@ -84,8 +91,12 @@ class Relay:
         self._wake, self._woken = socket.socketpair()
         self._selector.register(self._woken, selectors.EVENT_READ, self._nothing)
         self.info: Info = {**info}
+        # Bound and never listening: while connections are refused, nobody else gets a port.
+        self._ports: list[socket.socket] = []
         for channel in CHANNELS:
-            self.info[f"{channel}_port"] = 0
+            port = _bound(0)
+            self._ports.append(port)
+            self.info[f"{channel}_port"] = port.getsockname()[1]
             self._listen(channel)
         self.connection_file = folder / f"kernel-{uuid.uuid4()}.json"
         write_info(self.connection_file, self.info)
@@ -165,6 +176,8 @@ class Relay:
             self._cut(CHANNELS, reset=False, listen=False)
             self._selector.close()
             self._woken.close()
+            for port in self._ports:
+                port.close()
 
     def _turn(self) -> bool:
         for key, _ in self._selector.select(self._until_next()):
@@ -200,11 +213,8 @@ class Relay:
         self._woken.recv(4096)
 
     def _listen(self, channel: str) -> None:
-        listener = socket.socket()
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", self.info[f"{channel}_port"]))
+        listener = _bound(self.info[f"{channel}_port"])
         listener.listen()
-        self.info[f"{channel}_port"] = listener.getsockname()[1]
         self._listeners[channel] = listener
         self._selector.register(
             listener, selectors.EVENT_READ, lambda: self._accept(channel, listener)

@@ -18,9 +18,9 @@ def test_a_cell_gives_its_outputs_in_order(kernel_host: Start) -> None:
     run = kernel_host().run(
         "import sys\n"
         "from IPython.display import display\n"
-        "print('out'); sys.stdout.flush()\n"
+        "sys.stdout.write('out\\n'); sys.stdout.flush()\n"
         "display({'text/plain': 'shown'}, raw=True, metadata={'m': 1})\n"
-        "print('err', file=sys.stderr); sys.stderr.flush()\n"
+        "sys.stderr.write('err\\n'); sys.stderr.flush()\n"
         "6 * 7"
     )
     kinds = ["stream", "display_data", "stream", "execute_result"]
