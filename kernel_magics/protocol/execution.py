@@ -7,6 +7,7 @@ waits; time is passed in, as seconds of any steadily growing clock.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
@@ -14,6 +15,9 @@ from typing import Any
 from ..errors import ProtocolError
 from .message import FULL_CHECK, Message
 from .stream import is_on_stderr, text_of
+
+LONGEST_NAME = 200
+"""Characters of what can be the name of an error; a longer one is a lie."""
 
 NOT_OUTPUT = frozenset(
     {"status", "execute_input", "iopub_welcome", "shutdown_reply", "debug_event", "interrupt"}
@@ -244,8 +248,7 @@ class Execution:
             for field in ("ename", "evalue", "traceback"):
                 reply[field] = reply.get(field) or shown.get(field)
         if self._status == "error" and not self._explained and self._last is not None:
-            name = reply.get("ename")
-            self._explained = bool(name) and str(name) in _plain_text(self._last)
+            self._explained = _names(_plain_text(self._last), reply.get("ename"))
         self._last = None
         return Finished(self._status, reply, complete, self._explained, self._problem, self._begun)
 
@@ -257,6 +260,14 @@ def _plain_text(output: Message) -> str:
     data = output.content.get("data")
     text = data.get("text/plain") if isinstance(data, dict) else None
     return text if isinstance(text, str) else ""
+
+
+def _names(text: str, error: object) -> bool:
+    """Whether a text has the name of an error as a whole word, coloured or not."""
+    if not isinstance(error, str) or not 0 < len(error) <= LONGEST_NAME:
+        return False
+    whole_word = rf"(?:(?<!\w)|\x1b\[[\d;]*m){re.escape(error)}(?!\w)"
+    return re.search(whole_word, text) is not None
 
 
 def _status(reply: dict[str, Any]) -> str:

@@ -406,9 +406,13 @@ def test_what_has_no_plain_text_names_no_error(cell: Execution, data: object) ->
     assert not finished(feed(cell, message, FAILED, IDLE)).explained
 
 
-def test_an_error_without_a_name_is_named_by_nothing(cell: Execution) -> None:
-    nameless = said("execute_reply", status="error", ename="")
-    assert not finished(feed(cell, TEXT, nameless, IDLE)).explained
+@pytest.mark.parametrize("ename", ["", "on", "n", 7, None, "one" * 100], ids=str)
+def test_what_is_no_name_or_only_a_part_of_a_word_names_no_error(
+    cell: Execution, ename: object
+) -> None:
+    text = said("stream", name="stdout", text="one" * 100 + " one 7 None")
+    odd = said("execute_reply", status="error", ename=ename)
+    assert not finished(feed(cell, text, odd, IDLE)).explained
 
 
 # Ended from outside.
