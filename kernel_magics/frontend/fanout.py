@@ -17,9 +17,10 @@ from IPython.core.error import UsageError
 from ..errors import Abandoned, Closed, KernelGone, RemoteError, RemoteErrors, error_line
 from ..kernels.ctrl_c import CtrlC
 from ..kernels.events import Ask, Sink
-from ..kernels.execution import Execution, Limits, Turn
+from ..kernels.execution import Execution
 from ..kernels.group import Group, GroupExecution
 from ..kernels.kernel import Kernel
+from ..kernels.options import Limits, Turn
 from ..kernels.result import Ended
 from ..protocol.message import Message, Session
 from .display_ids import DisplayIds

@@ -211,7 +211,7 @@ class RemoteMagics(Magics):
             self._run_in_one(kernels[0], args, code, header)
 
     def _run_in_one(self, kernel: Kernel, args: Any, code: str, header: str | None) -> None:
-        from ..kernels.execution import Limits, Turn
+        from ..kernels.options import Limits, Turn
         from . import background, variables
 
         session = self._session.without_comms() if args.no_html else self._session

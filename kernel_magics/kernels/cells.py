@@ -50,10 +50,10 @@ class Cells:
     def find(self, msg_id: str) -> Execution | None:
         """Return the cell of that request, also for a while after its end, and after its last
         word."""
-        if msg_id in self._late:
+        execution = self._unfinished.get(msg_id)
+        if execution is None and (execution := self._late.get(msg_id)) is not None:
             self._late.move_to_end(msg_id)
-            return self._late[msg_id]
-        return self._unfinished.get(msg_id)
+        return execution
 
     @property
     def in_line(self) -> list[Execution]:
@@ -85,7 +85,9 @@ class Cells:
         if self._unfinished.pop(msg_id, None) is None:
             return
         if self.running is execution:
-            self.running = next((each for each in self.sent if not each.beside), None)
+            self.running = None
+            if self._unfinished:
+                self.running = next((each for each in self.sent if not each.beside), None)
         self._late[msg_id] = execution
         if len(self._late) > REMEMBERED:
             self._late.popitem(last=False)

@@ -86,9 +86,7 @@ class Comms:
         self._listeners.pop(comm_id, None)
 
     def received(self, message: Message) -> bool:
-        """Take a message if it belongs to a comm of ours; return whether it does."""
-        if not self._listeners or message.type not in TYPES:
-            return False
+        """Take one of these if it belongs to a comm of ours; return whether it does."""
         try:
             comm_id = message.content.get("comm_id")
         except ProtocolError:

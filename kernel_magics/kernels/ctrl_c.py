@@ -22,12 +22,11 @@ class CtrlC:
     Nothing is raised before :meth:`call_first`: until then a cell is being sent.
     """
 
-    def __init__(self) -> None:
-        self.pressed = 0
-        """How often it was pressed so far."""
-        self._first: Callable[[], None] | None = None
-        self._raise = False
-        self._before: Any = None
+    pressed = 0
+    """How often it was pressed so far."""
+    _first: Callable[[], None] | None = None
+    _raise = False
+    _before: Any = None
 
     def __enter__(self) -> CtrlC:
         if threading.current_thread() is threading.main_thread():

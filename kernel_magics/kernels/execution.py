@@ -11,7 +11,6 @@ import queue
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -22,6 +21,7 @@ from ..protocol.passive import passive_output, passive_reply
 from .ctrl_c import CtrlC
 from .events import Ask, Call, Event, Events, LogIn, Notice, PayloadShown, Show, Sink
 from .inbox import Inbox
+from .options import NO_LIMITS, CellOptions
 from .overflow import TextLimit
 from .prompting import END_OF_INPUT, Prompting
 from .result import Ended, Result, payload_of, result_of
@@ -33,31 +33,6 @@ STUBBORN_AFTER = 2.0
 
 QUEUE_NOTICE_AFTER = 2.0
 """Seconds of waiting for its turn after which a cell's user is told what it waits for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one cell may do to the one who waits for it; None means without limit.
-
-    ``text`` is in bytes of stream messages, see :class:`TextLimit`. ``unresponsive_after`` is in
-    seconds of complete silence of the kernel, after which the cell ends with `KernelUnresponsive`.
-    """
-
-    text: int | None = None
-    unresponsive_after: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """That a cell waits until all cells before it are over, which were sent from here.
-
-    When one of those fails it is aborted, unless it is to run all the same (``keep_going``).
-    ``told`` says whether it tells its user when that takes long. Cells in subshells neither wait
-    nor are waited for.
-    """
-
-    keep_going: bool = False
-    told: bool = True
 
 
 class Controls(Protocol):
@@ -86,14 +61,37 @@ class Controls(Protocol):
 
 
 class Execution:
-    """One cell, from submission to its end. Made by :meth:`Kernel.submit`.
+    """One cell, from submission to its end. Made by :meth:`Kernel.submit`."""
 
-    ``turn`` is None for one that is sent at once. ``then`` is called with it on the reactor's
-    thread when it is over. ``subshell`` is that in which it runs, True for any. ``events`` takes
-    what happens in place of the queue that :meth:`wait` reads; the cell is then waited for with
-    :meth:`handle`. With ``passive`` it shows nothing that a front end would execute. ``late``,
-    ``quiet`` and ``payload_shown`` are explained in `CellOptions`.
-    """
+    place = 0
+    """How many cells come before it; changes only while it waits for its turn."""
+    sent = False
+    """The request has left: from here on the code may have run."""
+    running = False
+    """The kernel said that it has come to this cell."""
+    begun: str | None = None
+    """When the kernel began to run the code, by its own clock; None before it has said so."""
+    begun_at: float | None = None
+    """When the kernel was heard to begin, as `time.monotonic`; None before."""
+    done = False
+    """The cell is over: it has a result or an error."""
+    ended_at: float | None = None
+    """When it was over, as `time.monotonic`; None before."""
+    failed = False
+    """It is over, and not as it should be."""
+    given_up = False
+    """Who waited for it does not any more, though it is not over."""
+    interrupted_early = False
+    """It was interrupted before the kernel was known to have begun."""
+    _ended: Ended | None = None
+    _sent_at: float | None = None
+    _interrupted_at: float | None = None
+    _queue_told = False
+    _text_noticed = False
+    _strays = False  # the last output was an older cell's
+    _questions = 0  # of the kernel
+    _gap = False  # the connection was lost while this ran, and that was not said yet
+    _gap_said = False
 
     def __init__(
         self,
@@ -101,72 +99,38 @@ class Execution:
         request: Message,
         controls: Controls,
         sink: Sink | None,
-        limits: Limits,
         now: float,
-        *,
-        turn: Turn | None = None,
-        then: Callable[[Execution], None] | None = None,
-        subshell: bool | str = False,
-        events: Events | None = None,
-        passive: bool = False,
-        late: Sink | None = None,
-        quiet: bool = False,
-        payload_shown: PayloadShown | None = None,
+        options: CellOptions,
     ) -> None:
+        subshell, events = options.get("subshell", False), options.get("events")
         self.kernel = kernel
         self.request = request
-        self.limits = limits
-        self.turn = turn
-        self.place = 0
-        """How many cells come before it; changes only while it waits for its turn."""
+        self.limits = options.get("limits") or NO_LIMITS
+        self.turn = options.get("turn")
+        """None: it is sent at once."""
         self.beside = bool(subshell)
         """It runs in a subshell, whatever else runs in the kernel."""
         self.subshell = subshell if isinstance(subshell, str) else None
         """Which that is; None before one was found."""
-        self.sent = False
-        """The request has left: from here on the code may have run."""
         self._controls = controls
         self._sink = sink
-        self._passive = passive
-        self._late = late
-        self._quiet = quiet
-        self._payload_shown = payload_shown
-        self._silent = bool(request.content.get("silent"))
+        self._passive = options.get("passive", False)
+        self._late = options.get("late")
+        self._quiet = options.get("quiet", False)
+        self._payload_shown = options.get("payload_shown")
+        self._then = options.get("then")
         self._state = protocol.Execution(request.msg_id, now)
         self._inbox = Inbox()
         self._events: Events = self._inbox if events is None else events
-        self._text = TextLimit(limits.text) if limits.text is not None else None
-        self._text_noticed = False
-        self._strays = False  # the last output was an older cell's
+        text = self.limits.text
+        self._text = TextLimit(text) if text is not None else None
         self._odd: list[str] = []  # reasons of messages that were dropped
-        self.done = False
-        """The cell is over: it has a result or an error."""
-        self._then = then
-        self._ended: Ended | None = None
+        self.silent = bool(request.content.get("silent"))
+        """A question of ours, of which the kernel is to publish nothing."""
         # Somebody reads the queue, or will; nobody does once the waiting thread has gone.
         self._attended = sink is None or bool(request.content.get("allow_stdin"))
         self._started = time.monotonic()
-        self._sent_at: float | None = None
-        self._queue_told = False
-        self.given_up = False
-        """Who waited for it does not any more, though it is not over."""
-        self.begun_at: float | None = None
-        """When the kernel was heard to begin, as `time.monotonic`; None before."""
-        self.ended_at: float | None = None
-        """When it was over, the same way; None before."""
-        self.failed = False
-        """It is over, and not as it should be."""
         self._prompting = Prompting(self, controls)
-        self._interrupted_at: float | None = None
-        self.running = False
-        """The kernel said that it has come to this cell."""
-        self.begun: str | None = None
-        """When the kernel began to run the code, by its own clock; None before it has said so."""
-        self.interrupted_early = False
-        """It was interrupted before the kernel was known to have begun."""
-        self._questions = 0  # of the kernel
-        self._gap = False  # the connection was lost while this ran, and that was not said yet
-        self._gap_said = False
 
     @property
     def asks(self) -> bool:
@@ -176,13 +140,13 @@ class Execution:
     @property
     def shows_late(self) -> bool:
         """There is a place for what comes after its end."""
-        unseen = self._silent or self._quiet
+        unseen = self.silent or self._quiet
         return not unseen and (self._sink is not None or self._late is not None)
 
     @property
     def unseen(self) -> bool:
         """It was a question of ours and is over: what still comes for it is another's."""
-        return self._silent and self.done
+        return self.silent and self.done
 
     @property
     def code(self) -> str:
@@ -330,16 +294,18 @@ class Execution:
 
     def receive(self, message: Message, now: float) -> None:
         """Take one message whose parent is this cell's request."""
-        if message.type == "execute_input":
-            self.begun, self.begun_at = message.date, time.monotonic()
-        elif message.type == "status":
-            self.running = True  # busy comes first
+        match message.type:
+            case "execute_input":
+                self.begun, self.begun_at = message.date, time.monotonic()
+            case "status":
+                self.running = True  # busy comes first
         try:
             events = self._state.receive(message, now)
         except ProtocolError as error:
             self.odd(error)
         else:
-            self._take(events)
+            if events:
+                self._take(events)
 
     def tick(self, now: float) -> None:
         """Let time pass."""
@@ -445,6 +411,15 @@ class Execution:
                     shown = self._passive_form(message)
                     if shown is not None and self._may_be_shown(shown):
                         self._show(shown)
+                case protocol.Finished():
+                    self.back_in_touch()  # it may end on a connection that is not proved yet
+                    if not (event.complete or self._gap_said):
+                        self.notice(
+                            "never said that this cell was over; some output may be missing"
+                        )
+                    if self._passive:
+                        event = event._replace(reply=passive_reply(event.reply))
+                    self._end(Ended(event, event.problem))
                 case protocol.Prompt():
                     if self._attended:
                         self._questions += 1
@@ -453,15 +428,6 @@ class Execution:
                         self._controls.answer(END_OF_INPUT)
                 case protocol.Check():
                     self._controls.settle(event, self)
-                case protocol.Finished():
-                    self.back_in_touch()  # it may end on a connection that is not proved yet
-                    if not (event.complete or self._gap_said):
-                        self.notice(
-                            "never said that this cell was over; some output may be missing"
-                        )
-                    if self._passive:
-                        event = replace(event, reply=passive_reply(event.reply))
-                    self._end(Ended(event, event.problem))
 
     def _passive_form(self, message: Message) -> Message | None:
         """Return what may be shown of an output; None: nothing."""
@@ -529,15 +495,12 @@ class Execution:
 
     def _next(self, deadline: float | None) -> Event:
         while True:
+            # Half a second at most: an untimed wait cannot be interrupted on every platform.
+            timeout = 0.5 if deadline is None else min(0.5, max(0.0, deadline - time.monotonic()))
             try:
-                event: Event = self._inbox.get(timeout=self._until(deadline))
-                return event
+                event: Event = self._inbox.get(timeout)
             except queue.Empty:
                 if deadline is not None and time.monotonic() >= deadline:
                     raise ExecutionTimeout(self.kernel, deadline - self._started) from None
-
-    def _until(self, deadline: float | None) -> float:
-        # Half a second at most: an untimed wait cannot be interrupted on every platform.
-        if deadline is None:
-            return 0.5
-        return max(0.0, min(0.5, deadline - time.monotonic()))
+            else:
+                return event

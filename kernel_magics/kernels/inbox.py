@@ -46,7 +46,7 @@ class Inbox:
         Raises:
             queue.Empty: none came within ``timeout`` seconds.
         """
-        self._tokens.get(timeout=timeout)
+        self._tokens.get(True, timeout)
         with self._lock:
             item = self._items.popleft()
         return item.message() if isinstance(item, TextRun) else item

@@ -13,7 +13,7 @@ from concurrent import futures
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from ..connect.info import ConnectionInfo
 from ..connect.launch import Owned
@@ -41,10 +41,11 @@ from .callbacks import Callback, Event
 from .comms import Comm, Listener, Router
 from .ctrl_c import CtrlC
 from .descriptors import reserve_descriptors
-from .events import Ask, Events, PayloadShown, Show, Sink
-from .execution import Execution, Limits, Turn
+from .events import Ask, Show, Sink
+from .execution import Execution
 from .life import ATTACH_PATIENCE, KernelState, Life, readable
 from .link import LinkState, Way
+from .options import CellOptions
 from .requests import AskedOn
 from .result import Result
 
@@ -72,38 +73,6 @@ WATCHING = 0.02
 HEARING_PATIENCE = 2.0
 """Seconds that a new client waits until it hears the kernel: some say nothing while they are
 busy."""
-
-
-NO_LIMITS = Limits()
-
-
-class CellOptions(TypedDict, total=False):
-    """How a cell is run; the first five as the messaging specification has it ("Execute")."""
-
-    silent: bool
-    store_history: bool
-    allow_stdin: bool
-    user_expressions: dict[str, str] | None
-    metadata: dict[str, Any] | None
-    limits: Limits | None
-    """What it may do to the one who waits for it."""
-    turn: Turn | None
-    """It waits here until our earlier ones are over; without, they meet in the kernel's queue."""
-    then: Callable[[Execution], None] | None
-    """Called with it on the reactor's thread when it is over."""
-    subshell: bool | str
-    """It runs beside whatever runs there, in a subshell of ours or in the one that has this id,
-    and cannot be interrupted. If the kernel has none, it ends with :class:`NoSubshell`."""
-    events: Events | None
-    """Takes what happens in place of the queue that :meth:`Execution.wait` reads."""
-    passive: bool
-    """Its outputs hold nothing that a front end would execute, see `protocol.passive`."""
-    late: Sink | None
-    """Takes what comes without a sink when nobody waits any more: after the end, from threads."""
-    quiet: bool
-    """Nothing of it is shown. What comes late, and may be any cell's, is not taken for its."""
-    payload_shown: PayloadShown | None
-    """What of its payload is shown among its outputs, where nobody waits who could act on it."""
 
 
 @dataclass(frozen=True)
@@ -266,22 +235,7 @@ class Kernel:
         subshell = options.get("subshell", False)
         if isinstance(subshell, str):
             request = request.to_subshell(subshell)
-        return Execution(
-            self.name,
-            request,
-            self,
-            sink,
-            options.get("limits") or NO_LIMITS,
-            self.reactor.now,
-            turn=options.get("turn"),
-            then=options.get("then"),
-            subshell=subshell,
-            events=options.get("events"),
-            passive=options.get("passive", False),
-            late=options.get("late"),
-            quiet=options.get("quiet", False),
-            payload_shown=options.get("payload_shown"),
-        )
+        return Execution(self.name, request, self, sink, self.reactor.now, options)
 
     def begin(self, execution: Execution) -> None:
         """Send a prepared cell; on the reactor's thread."""

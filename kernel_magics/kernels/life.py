@@ -66,6 +66,10 @@ DEAF_AFTER = 2.0
 """Seconds without an answer on shell from a kernel that has said it is idle."""
 
 
+STATES = frozenset({"status", "iopub_welcome"})
+"""What a kernel publishes about itself, whoever asked."""
+
+
 class KernelState(Enum):
     """What is known of the kernel, in the words that `%kernels` shows."""
 
@@ -231,8 +235,8 @@ class Life:
         self.questions.outdated()
         self._listening.expect(self._reactor.now)
         self.cells.leave(execution)
-        if not execution.request.content.get("silent"):
-            self._quiet.expect(execution, self._interrupts.implementation)
+        if self._quiet.seconds and not execution.silent:
+            execution.wait_for_quiet(self._quiet.seconds)
         self.link.send("shell", execution.request)
         if self._untold:
             execution.notice(self._untold)
@@ -370,28 +374,29 @@ class Life:
 
     def link_message(self, channel: Channel, message: Message) -> None:
         """Route one message to whoever asked for it."""
-        self._listening.heard(self._reactor.now)
-        if channel == "iopub" and message.type in ("status", "iopub_welcome"):
+        now, kind, iopub = self._reactor.now, message.type, channel == "iopub"
+        self._listening.heard(now)
+        if iopub and kind in STATES:
             self._note_status(message)
-        if self.comms.received(message):
+        elif kind in COMM_TYPES and self.comms.received(message):
             return
         execution = self.cells.find(message.parent_id)
         if execution is None and self.forwards.received(channel, message):
             return
-        if channel == "iopub" and (execution is None or execution.unseen):
+        if iopub and (execution is None or execution.unseen):
             self._stray(message, forgotten=execution is None)
         elif execution is None:
             self.requests.replied(message)
-        elif belongs(channel, message.type):
-            execution.receive(message, self._reactor.now)
+        elif belongs(channel, kind):
+            execution.receive(message, now)
             if execution.interrupted_early:
                 self._interrupts.begun(execution)
             if execution.done:
                 self._over(execution)
-            else:
+            elif self._quiet.seconds:
                 self._quiet.heard(execution)
         else:
-            execution.odd(ProtocolError(f"{message.type} on {channel}"))
+            execution.odd(ProtocolError(f"{kind} on {channel}"))
 
     def _stray(self, message: Message, *, forgotten: bool) -> None:
         """Show what belongs to a request of ours that shows nothing itself.
@@ -413,6 +418,7 @@ class Life:
         assert proof.info is not None
         self.kernel_info = readable(proof.info)
         self._interrupts.implementation = str(self.kernel_info.get("implementation", ""))
+        self._quiet.meet(self._interrupts.implementation)
         self.finding = None
         self.down.clear()
         waited_through_loss = self.state in (KernelState.LOST, KernelState.AWAY)
@@ -651,7 +657,7 @@ class Life:
             fence = self._fences.pop(str(content.get("subscription", "")), None)
             if fence is not None:
                 self._settled(Check.FENCE, fence)
-        elif message.parent_type == "execute_request" and not message.parent_subshell:
+        elif message.of_a_cell:
             # Only cells count: a kernel also says busy and idle around our own small questions.
             # And only those of its main thread, beside which the others run.
             self._status_seen = True

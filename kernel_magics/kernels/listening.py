@@ -32,15 +32,13 @@ class Listening:
         self._ping = ping
         self._owned = owned
         self._way = way
-        self._silence = Silence()
-        self._unproved = Silence()  # while cells wait for the proof
+        self._silence = Silence(lambda: cells.running is not None)
+        self._unproved = Silence(lambda: False)  # while cells wait for the proof
+        self.heard = self._silence.heard
+        """It gave a sign of life."""
         self._stopped_since: float | None = None
         self._way_told = False
         self._way_held = False  # the connection has not closed since that was told
-
-    def heard(self, now: float) -> None:
-        """It gave a sign of life."""
-        self._silence.heard(now, busy=self._cells.running is not None)
 
     def expect(self, now: float) -> None:
         """A cell is about to be sent."""

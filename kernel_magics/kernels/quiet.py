@@ -26,10 +26,12 @@ class Quiet:
         self._reactor = reactor
         self._over = over
         self._cells: list[Execution] = []
+        self.seconds = 0.0
+        """Of silence, before a cell of this kernel is over; of most, none."""
 
-    def expect(self, execution: Execution, implementation: str) -> None:
-        """It is about to be sent to a kernel of this implementation."""
-        execution.wait_for_quiet(QUIET.get(implementation, 0.0))
+    def meet(self, implementation: str) -> None:
+        """It answers, and calls itself so."""
+        self.seconds = QUIET.get(implementation, 0.0)
 
     def heard(self, execution: Execution) -> None:
         """It has been told something: look whether that was the end, now and when it may be."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import Aborted, KernelMagicsError, RemoteError, ReplyLost, remote_error
 from ..protocol.execution import Finished
 from ..protocol.message import Message
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """The last event of a cell: how it finished there, or why it never will."""
 
     finished: Finished | None
@@ -86,7 +85,9 @@ def result_of(
 def payload_of(reply: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the payload of a reply, without what cannot be in one."""
     payload = reply.get("payload")
-    return [each for each in payload if isinstance(each, dict)] if isinstance(payload, list) else []
+    if not (payload and isinstance(payload, list)):
+        return []
+    return [each for each in payload if isinstance(each, dict)]
 
 
 def _error_of(kernel: str, finished: Finished) -> KernelMagicsError:

@@ -8,9 +8,8 @@ waits; time is passed in, as seconds of any steadily growing clock.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import ProtocolError
 from .message import FULL_CHECK, Message
@@ -58,15 +57,13 @@ FENCE_TIMEOUT = 2.0
 none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(NamedTuple):
     """Something to show, in the order in which the kernel published it."""
 
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
+class Prompt(NamedTuple):
     """The kernel waits for a line of input."""
 
     text: str
@@ -82,8 +79,7 @@ class Check(Enum):
     """Are later shell requests answered? Answer with :meth:`Execution.overtaken`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(NamedTuple):
     """The request is over.
 
     ``status`` is ``"ok"``, ``"error"``, ``"aborted"`` or ``"lost"`` (idle, but never a reply that
@@ -117,23 +113,24 @@ class Execution:
     without one. The reply is the verdict.
     """
 
+    quiet = 0.0
+    """Seconds without a word behind reply and idle before it is over: some kernels (Deno) say both
+    before they have published all."""
+    done = False
+    _reply: dict[str, Any] | None = None
+    _status = ""
+    _begun = False
+    _idle = False
+    _asked: float | None = None
+    _missed_at: float | None = None
+    _problem: ProtocolError | None = None
+    _error: Message | None = None
+    _explained = False
+    _last: Message | None = None  # output, until the end; None if that was a large one
+
     def __init__(self, msg_id: str, now: float) -> None:
         self.msg_id = msg_id
-        self.quiet = 0.0
-        """Seconds without a word behind reply and idle before it is over: some kernels (Deno) say
-        both before they have published all."""
-        self.done = False
-        self._reply: dict[str, Any] | None = None
-        self._status = ""
-        self._begun = False
-        self._idle = False
         self._heard = now
-        self._asked: float | None = None
-        self._missed_at: float | None = None
-        self._problem: ProtocolError | None = None
-        self._error: Message | None = None
-        self._explained = False
-        self._last: Message | None = None  # output, until the end; None if that was a large one
 
     def receive(self, message: Message, now: float) -> list[Event]:
         """Take one message whose parent is this request; return what it means.

@@ -6,6 +6,7 @@ computes; but a socket whose peer is gone says so within milliseconds."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -29,9 +30,11 @@ class Silence:
 
     Silence alone is never an end: a kernel that answers from its main thread is mute while it
     computes. It only counts from when the kernel began to owe something, see :meth:`expect`.
+    ``busy`` says whether it is in the middle of a cell of ours.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, busy: Callable[[], bool]) -> None:
+        self._busy = busy
         self.answers_while_busy = False
         """It has given a sign of life in the middle of a cell, so its silence would be strange."""
         self._since = 0.0
@@ -44,11 +47,12 @@ class Silence:
         self._since = now
         self._heard()
 
-    def heard(self, now: float, *, busy: bool) -> None:
-        """It gave a sign of life; ``busy`` if that was in the middle of a cell of ours."""
+    def heard(self, now: float) -> None:
+        """It gave a sign of life."""
         self._since = now
-        self.answers_while_busy = self.answers_while_busy or (busy and self.asked)
-        self._heard()
+        if self.asked or self._next_notice > SILENT_AFTER:  # it had been silent
+            self.answers_while_busy = self.answers_while_busy or (self.asked and self._busy())
+            self._heard()
 
     def lasts(self, now: float) -> float:
         """Return the seconds since it was heard last."""

@@ -11,16 +11,16 @@ from __future__ import annotations
 import codecs
 import copy
 import hashlib
-import hmac
 import itertools
 import json
 import os
 import re
 import secrets
 import time
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from hmac import compare_digest
 from typing import Any
 
 from ..errors import MessageRejected, ProtocolError
@@ -47,7 +47,7 @@ FULL_CHECK = 1024 * 1024
 LONGEST_BLANK = 64
 """Bytes of blanks before a value that are looked at when a content is not unpacked."""
 
-_PLAIN = re.compile(r"[\w.-]+", re.ASCII).fullmatch
+_PLAIN = re.compile(r"[\w.-]*", re.ASCII).fullmatch
 """Text that stands in JSON as it is."""
 
 _VALUE_BEGINS = re.compile(rb"[:\[,]\s*-?\Z")
@@ -58,9 +58,12 @@ JOIN_BELOW = 4096
 FRAMES_LIMIT = 10_000
 """Frames of one message: each buffer is one, and each costs some microseconds."""
 
+CUT_SHORT = "it was cut short"
+"""Why a message is rejected that lacks frames."""
+
 Part = bytes | memoryview
 
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _decoder = json.JSONDecoder()
 _decode = _decoder.decode
 _scan = _decoder.scan_once  # type: ignore[attr-defined]  # what `decode` is a frame around
@@ -84,13 +87,13 @@ class Signer:
         self._inner, self._outer = (
             begin(bytes(byte ^ pad for byte in padded)) for pad in HMAC_PADS
         )
-        self._signs = bool(key)
-        self._seen: set[bytes] = set()
-        self._order: deque[bytes] = deque()
+        self.signs = bool(key)
+        """There is a key."""
+        self._seen: OrderedDict[bytes, None] = OrderedDict()
 
     def sign(self, parts: Sequence[Part]) -> bytes:
         """Return the hex signature of the four packed parts; empty when there is no key."""
-        if not self._signs:
+        if not self.signs:
             return b""
         inner, outer = self._inner.copy(), self._outer.copy()
         if sum(map(len, parts)) < JOIN_BELOW:  # each call of its own costs more than the copy
@@ -107,16 +110,15 @@ class Signer:
         Raises:
             MessageRejected: it is not this key's signature of these parts, or was seen before.
         """
-        if not hmac.compare_digest(self.sign(parts), signature):
+        if not compare_digest(self.sign(parts), signature):
             raise MessageRejected("the signature does not match", forged=True)
         if not signature:
             return  # a kernel without a key: nothing can be proved, so nothing can be replayed
         if signature in self._seen:
             raise MessageRejected("a message that was received before")
-        self._seen.add(signature)
-        self._order.append(signature)
-        if len(self._order) > REPLAY_WINDOW:
-            self._seen.discard(self._order.popleft())
+        self._seen[signature] = None
+        if len(self._seen) > REPLAY_WINDOW:
+            self._seen.popitem(last=False)
 
 
 class Message:
@@ -124,21 +126,17 @@ class Message:
 
     Immutable by convention. ``parts`` are the four packed parts as they were (or will be) on the
     wire, ``buffers`` the raw frames behind them. ``parent_id`` and ``parent_session`` are empty
-    strings for a message nobody asked for, ``parent_subshell`` also for what was asked of no
-    subshell."""
+    strings for a message nobody asked for."""
 
     __slots__ = (
         "_content",
+        "_header",
         "_metadata",
+        "_parent",
         "buffers",
-        "date",
         "msg_id",
         "parent_id",
-        "parent_session",
-        "parent_subshell",
-        "parent_type",
         "parts",
-        "session",
         "type",
     )
 
@@ -146,23 +144,47 @@ class Message:
         self,
         header: Mapping[str, Any],
         parent: Mapping[str, Any],
-        parts: Sequence[bytes],
-        buffers: Sequence[Part] = (),
+        parts: tuple[bytes, ...],
+        buffers: tuple[Part, ...] = (),
     ) -> None:
         self.type: str = header["msg_type"]
         self.msg_id: str = header["msg_id"]
-        self.session: str = _text(header.get("session"))
-        self.date = _text(header.get("date"))
-        self.parent_id = self.parent_session = self.parent_subshell = self.parent_type = ""
-        if parent:
-            self.parent_id = _text(parent.get("msg_id"))
-            self.parent_session = _text(parent.get("session"))
-            self.parent_subshell = _text(parent.get("subshell_id"))
-            self.parent_type = _text(parent.get("msg_type"))
-        self.parts = tuple(parts)
-        self.buffers = tuple(buffers)
+        parent_id = parent.get("msg_id")
+        self.parent_id: str = parent_id if isinstance(parent_id, str) else ""
+        self._header = header
+        self._parent = parent
+        self.parts = parts
+        self.buffers = buffers
         self._content: dict[str, Any] | None = None
         self._metadata: dict[str, Any] | None = None
+
+    # What few ask is looked up when they ask: every message is made, on the way of every cell.
+
+    @property
+    def session(self) -> str:
+        """Whose message it is."""
+        return _text(self._header, "session")
+
+    @property
+    def date(self) -> str:
+        """When it was made, by its sender's clock."""
+        return _text(self._header, "date")
+
+    @property
+    def parent_session(self) -> str:
+        """Who asked for it."""
+        return _text(self._parent, "session")
+
+    @property
+    def parent_type(self) -> str:
+        """What was asked."""
+        return _text(self._parent, "msg_type")
+
+    @property
+    def of_a_cell(self) -> bool:
+        """A cell led to it, and one that was for no subshell."""
+        parent = self._parent
+        return parent.get("msg_type") == "execute_request" and not parent.get("subshell_id")
 
     @property
     def content(self) -> dict[str, Any]:
@@ -254,19 +276,38 @@ class Message:
         return f"<Message {self.type} {self.msg_id} of {self.parent_id or 'nobody'}>"
 
 
-def parse(parts: Sequence[bytes]) -> Message:
-    """Make a message of its packed parts: header, parent header, metadata, content, buffers.
+def receive(frames: Sequence[Part], signer: Signer) -> Message:
+    """Verify and parse the frames of one multipart message, identities or topic included.
 
     Raises:
-        MessageRejected: too few parts, or a header that cannot be one.
+        MessageRejected: whatever is wrong with them; never anything else.
     """
-    if len(parts) < 4:
-        raise MessageRejected(f"{len(parts)} parts where at least 4 belong")
-    if max(len(parts[0]), len(parts[1])) > HEADER_LIMIT:
+    try:
+        begin = frames.index(DELIMITER, 0, 8) + 1  # behind a topic or a few identities
+    except ValueError:
+        raise MessageRejected("no delimiter") from None
+    count, end = len(frames), begin + 5
+    if count > FRAMES_LIMIT:
+        raise MessageRejected(f"{count} frames, more than {FRAMES_LIMIT}")
+    if count < end:
+        raise MessageRejected(CUT_SHORT)
+    # A large one comes as a view, where buffers stand if there is no topic.
+    signature, *parts = map(bytes, frames[begin:end])
+    signer.verify(signature, parts)
+    return parse(tuple(parts), tuple(frames[end:]))
+
+
+def parse(parts: tuple[bytes, ...], buffers: tuple[Part, ...] = ()) -> Message:
+    """Make a message of its packed parts: header, parent header, metadata and content.
+
+    Raises:
+        MessageRejected: a header that cannot be one.
+    """
+    packed, packed_parent = parts[0], parts[1]
+    if len(packed) > HEADER_LIMIT or len(packed_parent) > HEADER_LIMIT:
         raise MessageRejected(f"a header larger than {HEADER_LIMIT} bytes")
     try:
-        header = unpack(parts[0])
-        parent = _unpack_parent(parts[1])
+        header, parent = unpack(packed), _unpack_parent(packed_parent)
     except (ValueError, RecursionError):
         raise MessageRejected("a header that is not JSON") from None
     if not isinstance(header, dict):
@@ -277,34 +318,25 @@ def parse(parts: Sequence[bytes]) -> Message:
     if not kind.isascii():
         # It becomes an iopub topic, which a lone surrogate cannot.
         header["msg_type"] = kind.encode("utf-8", "replace").decode()
-    return Message(header, parent, parts[:4], parts[4:])
-
-
-def receive(frames: Sequence[Part], signer: Signer) -> Message:
-    """Verify and parse the frames of one multipart message, identities or topic included.
-
-    Raises:
-        MessageRejected: whatever is wrong with them; never anything else.
-    """
-    try:
-        delimiter = frames.index(DELIMITER, 0, 8)  # behind a topic or a few identities
-    except ValueError:
-        raise MessageRejected("no delimiter") from None
-    signed: list[Any] = list(frames[delimiter + 1 :])
-    if len(frames) > FRAMES_LIMIT:
-        raise MessageRejected(f"{len(frames)} frames, more than {FRAMES_LIMIT}")
-    if len(signed) < 5:
-        raise MessageRejected(f"{len(signed)} frames behind the delimiter where at least 5 belong")
-    for index in range(5):
-        if type(signed[index]) is not bytes:  # large, and behind a topic, where buffers stand else
-            signed[index] = bytes(signed[index])
-    signer.verify(signed[0], signed[1:5])
-    return parse(signed[1:])
+    return Message(header, parent, parts, buffers)
 
 
 def frames_of(message: Message, signer: Signer) -> list[Part]:
     """Return the frames of a message, from the delimiter on, signed for one kernel."""
     return [DELIMITER, signer.sign(message.parts), *message.parts, *message.buffers]
+
+
+def _encoding() -> Callable[[Any], str]:
+    """Return what does as the encoder's `encode`, which makes the part in C anew for each value."""
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return _encoder.encode
+    quote, default = json.encoder.encode_basestring, _encoder.default
+    chunks = make(None, default, quote, None, ": ", ", ", False, False, False)
+    return lambda value: "".join(chunks(value, 0))
+
+
+_encoded = _encoding()
 
 
 def pack(value: Any) -> bytes:
@@ -314,7 +346,7 @@ def pack(value: Any) -> bytes:
         ProtocolError: the value has no JSON form.
     """
     try:
-        text = _encode(value)
+        text = _encoded(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise ProtocolError(f"cannot be sent: {error}") from None
     try:
@@ -360,7 +392,9 @@ class Session:
         self.username = username or os.environ.get("USER", "username")
         self._count = itertools.count()
         self._identity = self.id.encode()
-        self._packed_self = pack({"username": self.username, "session": self.id})[1:-1]
+        packed = pack({"username": self.username, "session": self.id})[1:-1]
+        self._packed_self = packed.decode("utf-8", "surrogateescape")
+        self._is_plain = _PLAIN(self._prefix) is not None
 
     @property
     def identity(self) -> bytes:
@@ -394,7 +428,7 @@ class Session:
         header = self.header(msg_type)
         packed = self._pack_header(header)
         parts = (packed, b"{}", pack(metadata) if metadata else b"{}", pack(content))
-        message = Message(header, {}, parts, buffers)
+        message = Message(header, {}, parts, tuple(buffers))
         message._content = dict(content)  # else a cell's flags would be unpacked again, for 20 us
         return message
 
@@ -413,16 +447,13 @@ class Session:
 
     def _pack_header(self, header: dict[str, Any]) -> bytes:
         """Do what :func:`pack` does, in a third of the time."""
-        msg_id, msg_type = header["msg_id"], header["msg_type"]
-        if not (_PLAIN(msg_id) and _PLAIN(msg_type)):
+        msg_type = header["msg_type"]
+        if not (self._is_plain and _PLAIN(msg_type)):
             return pack(header)
-        return b'{"msg_id": "%b", "msg_type": "%b", %b, "date": "%b", "version": "%b"}' % (
-            msg_id.encode(),
-            msg_type.encode(),
-            self._packed_self,
-            header["date"].encode(),
-            PROTOCOL_VERSION.encode(),
-        )
+        return (
+            f'{{"msg_id": "{header["msg_id"]}", "msg_type": "{msg_type}", {self._packed_self}, '
+            f'"date": "{header["date"]}", "version": "{PROTOCOL_VERSION}"}}'
+        ).encode("utf-8", "surrogateescape")
 
 
 def _now() -> str:
@@ -453,5 +484,6 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"it holds {constant}")
 
 
-def _text(value: object) -> str:
+def _text(header: Mapping[str, Any], field: str) -> str:
+    value = header.get(field)
     return value if isinstance(value, str) else ""

@@ -11,7 +11,6 @@ import heapq
 import itertools
 import logging
 import os
-import selectors
 import socket
 import threading
 import time
@@ -23,14 +22,14 @@ from typing import TypeVar
 import zmq
 
 from ..errors import Closed
+from .frames import is_readable
+from .sleeper import make_sleeper
 
 log = logging.getLogger("kernel_magics.wire")
 
 Callback = Callable[[], None]
 Reader = Callable[[], bool]
 T = TypeVar("T")
-
-_READABLE = int(zmq.POLLIN)
 
 MAX_SOCKETS = 16_384
 """Of the context; libzmq's default of 1023 would end at some 150 kernels."""
@@ -56,7 +55,7 @@ class Timer:
 
 
 class Reactor:
-    """One thread, one selector, one context. Starts with the first :meth:`post`.
+    """One thread, one sleep, one context. Starts with the first :meth:`post`.
 
     It waits for the descriptors of the sockets, where a `zmq.Poller` would ask all of them in every
     turn. libzmq signals there that it has news, once; what it is, and whether there is more, only
@@ -72,14 +71,20 @@ class Reactor:
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._readers: dict[zmq.Socket[bytes], Reader] = {}
-        self._due: dict[zmq.Socket[bytes], None] = {}  # to be read in this turn, in this order
+        self._due: dict[Reader, None] = {}  # to be called in the next turn, in this order
+        self._reading: dict[Reader, None] = {}  # what is left of that in this turn
         self._polling = False
         self._closing = False
         self._ended = threading.Event()
         self._start_lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._turn = threading.Lock()  # held by whoever touches the state: one turn at a time
-        self._now = 0.0
+        self.now = 0.0
+        """Seconds of *serviced* time.
+
+        Time in which this thread did not run (a laptop asleep, Ctrl-Z, an extension that holds the
+        GIL) does not count: the kernels could say nothing that we would have heard.
+        """
         self._before = 0.0  # when the time that passed was counted last
         self._timeout = 0.0  # of the sleep that is under way
         self._wakes_at = 0.0  # when it ends at the latest, as `now`
@@ -89,17 +94,8 @@ class Reactor:
         self._wake_write.setblocking(False)
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.context.max_sockets = MAX_SOCKETS
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._wake_read, selectors.EVENT_READ)
-
-    @property
-    def now(self) -> float:
-        """Seconds of *serviced* time.
-
-        Time in which this thread did not run (a laptop asleep, Ctrl-Z, an extension that holds the
-        GIL) does not count: the kernels could say nothing that we would have heard.
-        """
-        return self._now
+        self._sleeper = make_sleeper()
+        self._sleeper.add(self._wake_read.fileno(), self._woken)
 
     @property
     def is_foreign(self) -> bool:
@@ -136,10 +132,12 @@ class Reactor:
             return
         # `with`, because no signal handler runs between its taking the lock and its giving it back.
         with self._turn:
-            self._ensure_usable()
+            if self._closing:  # meanwhile
+                self._ensure_usable()
             self._pass_time()
             callback()
-            self._run_soon()
+            if self._soon:
+                self._run_soon()
             early = self._timers and self._timers[0][0] < self._wakes_at
         if early or self._due:
             self._wake()
@@ -176,7 +174,7 @@ class Reactor:
             self._thread.join()
         self._ended.set()
         with self._turn:
-            self._selector.close()
+            self._sleeper.close()
             self._wake_read.close()
             self._wake_write.close()
             self.context.destroy(linger=0)
@@ -187,25 +185,28 @@ class Reactor:
         """Call ``reader`` when ``sock`` may have something to read.
 
         It reads until there is nothing more and returns False; if it stops before that it returns
-        True, and is called again in the next turn.
+        True, and is called again in the next turn. One that reads several sockets is called once a
+        turn for all of them.
         """
         self._readers[sock] = reader
-        self._selector.register(sock.fileno(), selectors.EVENT_READ, sock)
-        self._due[sock] = None
+        self._sleeper.add(sock.fileno(), reader)
+        self._due[reader] = None
 
     def unwatch(self, sock: zmq.Socket[bytes]) -> None:
         """Forget a socket, before it is closed; one that is not watched is fine."""
-        if self._readers.pop(sock, None) is not None:
-            self._due.pop(sock, None)
-            self._selector.unregister(sock.fileno())
+        reader = self._readers.pop(sock, None)
+        if reader is not None:
+            self._due.pop(reader, None)
+            self._reading.pop(reader, None)
+            self._sleeper.remove(sock.fileno())
 
     def used(self, sock: zmq.Socket[bytes]) -> None:
         """Take note that something else than reading was done with a watched socket.
 
         What libzmq did on that occasion may have eaten the signal of a message.
         """
-        if int(sock.getsockopt(zmq.EVENTS)) & _READABLE:
-            self._due[sock] = None
+        if is_readable(sock):
+            self._due[self._readers[sock]] = None
 
     def soon(self, callback: Callback) -> None:
         """Run ``callback`` at the end of this turn, after all that is readable now was read."""
@@ -214,7 +215,7 @@ class Reactor:
     def call_later(self, delay: float, callback: Callback) -> Timer:
         """Run ``callback`` after ``delay`` seconds of serviced time."""
         timer = Timer(callback)
-        heapq.heappush(self._timers, (self._now + delay, next(self._order), timer))
+        heapq.heappush(self._timers, (self.now + delay, next(self._order), timer))
         return timer
 
     def _ensure_usable(self) -> None:
@@ -234,53 +235,58 @@ class Reactor:
         with contextlib.suppress(BlockingIOError):
             self._wake_write.send(b"\0")
 
+    def _woken(self) -> bool:
+        self._wake_read.recv(4096)
+        return False
+
     def _loop(self) -> None:
         with self._turn:
             self._before = time.monotonic()
             self._plan_sleep()
         while not self._closing:
-            ready = self._selector.select(self._timeout)
+            ready = self._sleeper.sleep(self._timeout)
             with self._turn:
                 self._polling = False
                 self._pass_time()
-                for key, _ in ready:
-                    if key.data is None:
-                        self._wake_read.recv(4096)
-                    else:
-                        self._due[key.data] = None
-                self._read()
+                for reader in ready:
+                    self._due[reader] = None
+                if self._due:
+                    self._read()
                 for _ in range(len(self._posted)):
                     self._call(self._posted.popleft())
-                self._run_soon()
-                self._run_timers()
+                if self._soon:
+                    self._run_soon()
+                if self._timers:
+                    self._run_timers()
                 self._plan_sleep()
 
     def _plan_sleep(self) -> None:
-        self._timeout = self._until_next_timer()
+        timeout = self._until_next_timer()
         self._polling = True
         # Set first, looked at second: who posts in between is seen here or sees the flag.
         if self._posted or self._due or self._closing:
-            self._timeout = 0.0
-        self._wakes_at = self._now + self._timeout
+            timeout = 0.0
+        self._timeout = timeout
+        self._wakes_at = self.now + timeout
 
     def _pass_time(self) -> None:
         now = time.monotonic()
-        self._now += min(now - self._before, self._timeout + LATE)
+        self.now += min(now - self._before, self._timeout + LATE)
         self._before = now
 
     def _read(self) -> None:
-        due, self._due = self._due, {}
-        for sock in due:
-            reader = self._readers.get(sock)  # None: forgotten in this turn
-            if reader is not None and self._call(reader) is not False:  # None: it failed half-way
-                self._due[sock] = None
+        self._reading, self._due = self._due, self._reading
+        while self._reading:
+            reader = next(iter(self._reading))
+            del self._reading[reader]
+            if self._call(reader) is not False:  # None: it failed half-way
+                self._due[reader] = None
 
     def _until_next_timer(self) -> float:
         while self._timers and self._timers[0][2].callback is None:
             heapq.heappop(self._timers)
-        if not self._timers:
-            return LONGEST_POLL
-        return min(max(0.0, self._timers[0][0] - self._now), LONGEST_POLL)
+        due = self._timers[0][0] - self.now if self._timers else LONGEST_POLL
+        return LONGEST_POLL if due >= LONGEST_POLL else max(0.0, due)
 
     def _run_soon(self) -> None:
         while self._soon:
@@ -289,7 +295,7 @@ class Reactor:
                 self._call(callback)
 
     def _run_timers(self) -> None:
-        while self._timers and self._timers[0][0] <= self._now:
+        while self._timers and self._timers[0][0] <= self.now:
             timer = heapq.heappop(self._timers)[2]
             if timer.callback is not None:
                 self._call(timer.callback)

@@ -105,7 +105,7 @@ dropped(
     "truncated",
     "a message that lacks frames",
     odd(bend=truncated),
-    "message rejected: 3 frames behind the delimiter where at least 5 belong",
+    "message rejected: it was cut short",
 )
 dropped(
     "no_delimiter",

@@ -31,9 +31,9 @@ from kernel_magics.errors import (
     LaunchError,
     RemoteError,
 )
-from kernel_magics.kernels.execution import Limits
 from kernel_magics.kernels.kernel import Kernel
 from kernel_magics.kernels.life import KernelState
+from kernel_magics.kernels.options import Limits
 from kernel_magics.kernels.pool import KernelPool
 from tests.support import parts
 from tests.support.processes import Process

@@ -30,7 +30,7 @@ def said(content: dict[str, Any]) -> Message:
 
 def raw(content: bytes) -> Message:
     parts = Session().message("a_reply", {}).parts
-    return parse([*parts[:3], content])
+    return parse((*parts[:3], content))
 
 
 def typed(**more: Any) -> dict[str, Any]:

@@ -160,12 +160,16 @@ def test_an_exit_is_described_in_words(status: int, words: str) -> None:
 # Silence.
 
 
+def silent_since(busy: Callable[[], bool]) -> Silence:
+    silence = Silence(busy)
+    silence.expect(10.0)
+    return silence
+
+
 @pytest.fixture
 def silence() -> Silence:
     """Of a kernel that owes an answer since 10 s past the beginning of all time."""
-    silence = Silence()
-    silence.expect(10.0)
-    return silence
+    return silent_since(lambda: True)
 
 
 def test_silence_lasts_from_when_something_was_owed(silence: Silence) -> None:
@@ -173,7 +177,7 @@ def test_silence_lasts_from_when_something_was_owed(silence: Silence) -> None:
 
 
 def test_silence_lasts_from_the_last_sign_of_life(silence: Silence) -> None:
-    silence.heard(12.0, busy=True)
+    silence.heard(12.0)
     assert silence.lasts(13.0) == 1.0
 
 
@@ -184,7 +188,7 @@ def test_a_silent_kernel_is_asked_once(silence: Silence) -> None:
 
 def test_a_kernel_that_falls_silent_again_is_asked_again(silence: Silence) -> None:
     silence.ping_is_due(10.0 + PING_AFTER)
-    silence.heard(100.0, busy=True)
+    silence.heard(100.0)
     assert not silence.ping_is_due(100.0)
     assert silence.ping_is_due(100.0 + PING_AFTER)
 
@@ -200,48 +204,48 @@ def test_the_user_is_told_ever_more_rarely(silence: Silence) -> None:
 
 def test_the_user_is_told_of_each_silence_from_its_beginning(silence: Silence) -> None:
     notices(silence, 10, 100)
-    silence.heard(100.0, busy=True)
+    silence.heard(100.0)
     assert notices(silence, 100, 130) == [5, 10, 20]
 
 
-def asked_and_answered(silence: Silence, *, busy: bool) -> None:
+def asked_and_answered(silence: Silence) -> None:
     """It is asked for a sign of life and gives it."""
     assert silence.ping_is_due(10.0 + PING_AFTER)
-    silence.heard(10.0 + PING_AFTER, busy=busy)
+    silence.heard(10.0 + PING_AFTER)
     silence.expect(100.0)
 
 
 def test_silence_of_a_kernel_that_answers_while_it_computes_is_strange(silence: Silence) -> None:
-    asked_and_answered(silence, busy=True)
+    asked_and_answered(silence)
     silence.ping_is_due(100.0 + PING_AFTER)
     assert not silence.is_strange(100.0 + SILENT_AFTER - MOMENT)
     assert silence.is_strange(100.0 + SILENT_AFTER)
 
 
 def test_silence_is_not_strange_before_it_was_asked(silence: Silence) -> None:
-    asked_and_answered(silence, busy=True)
+    asked_and_answered(silence)
     assert not silence.is_strange(1e9)
 
 
 @pytest.mark.parametrize("busy", [True, False])
-def test_silence_of_a_kernel_never_heard_when_asked_is_not_strange(
-    silence: Silence, busy: bool
-) -> None:
-    silence.heard(11.0, busy=busy)  # output, say
+def test_silence_of_a_kernel_never_heard_when_asked_is_not_strange(busy: bool) -> None:
+    silence = silent_since(lambda: busy)
+    silence.heard(11.0)  # output, say
     silence.ping_is_due(11.0 + PING_AFTER)
     assert not silence.is_strange(1e9)
 
 
-def test_an_answer_between_cells_says_nothing_about_those_within(silence: Silence) -> None:
-    asked_and_answered(silence, busy=False)
+def test_an_answer_between_cells_says_nothing_about_those_within() -> None:
+    silence = silent_since(lambda: False)
+    asked_and_answered(silence)
     silence.ping_is_due(100.0 + PING_AFTER)
     assert not silence.is_strange(1e9)
 
 
 def test_a_sign_of_life_ends_a_strange_silence(silence: Silence) -> None:
-    asked_and_answered(silence, busy=True)
+    asked_and_answered(silence)
     silence.ping_is_due(100.0 + PING_AFTER)
-    silence.heard(200.0, busy=False)
+    silence.heard(200.0)
     assert not silence.is_strange(1e9)
 
 

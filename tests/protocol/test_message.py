@@ -454,7 +454,7 @@ def test_an_id_of_odd_text_is_taken_as_it_is(header: bytes, msg_id: str) -> None
     ],
 )
 def test_frames_that_do_not_form_a_message_are_rejected(frames: list[bytes]) -> None:
-    with pytest.raises(MessageRejected, match="delimiter") as caught:
+    with pytest.raises(MessageRejected, match=r"delimiter|cut short") as caught:
         receive(frames, Signer(KEY))
     assert not caught.value.forged
 
@@ -482,11 +482,6 @@ def test_a_message_of_more_frames_is_rejected() -> None:
     with pytest.raises(MessageRejected, match="10001 frames") as caught:
         receive(GOOD + buffers, Signer(KEY))
     assert not caught.value.forged
-
-
-def test_parts_that_are_too_few_are_no_message() -> None:
-    with pytest.raises(MessageRejected, match="3 parts"):
-        parse(packed()[:3])
 
 
 # Content stays packed until somebody asks.
@@ -736,7 +731,7 @@ def test_a_copy_has_the_new_parent_as_it_was_packed() -> None:
 def test_a_copy_has_a_fresh_header_of_our_session() -> None:
     ours = Session("ours")
 
-    first, second = (parse(as_bytes(ours.copy_of(ORIGINAL, PARENT))) for _ in range(2))
+    first, second = (parse(tuple(as_bytes(ours.copy_of(ORIGINAL, PARENT)))) for _ in range(2))
 
     assert len({first.msg_id, second.msg_id, ORIGINAL.msg_id}) == 3
     assert (first.type, first.session) == ("stream", "ours")
@@ -748,8 +743,8 @@ def test_a_copy_may_get_other_content() -> None:
 
 
 def test_a_copy_of_a_message_with_an_odd_type_can_be_sent() -> None:
-    odd = parse(packed(header=b'{"msg_id": "m", "msg_type": "\\ud800"}'))
-    assert parse(as_bytes(Session().copy_of(odd, PARENT))).type == "?"
+    odd = parse(tuple(packed(header=b'{"msg_id": "m", "msg_type": "\\ud800"}')))
+    assert parse(tuple(as_bytes(Session().copy_of(odd, PARENT)))).type == "?"
 
 
 def test_jupyter_client_accepts_a_copy() -> None:
@@ -771,8 +766,10 @@ def test_a_request_to_a_subshell_is_the_same_but_for_its_header() -> None:
     assert "subshell_id" not in json.loads(request.parts[0])
 
 
-def test_an_answer_of_a_subshell_is_known_by_its_parent() -> None:
-    request = Session().message("execute_request", {"code": "1"}).to_subshell("s-1")
+def test_only_what_a_cell_of_the_main_thread_led_to_counts_as_of_one() -> None:
+    cell = Session().message("execute_request", {"code": "1"})
+    question = Session().message("complete_request", {"code": "1"})
+    parents = [cell.parts[0], cell.to_subshell("s-1").parts[0], question.parts[0], b"{}"]
     header = Session().message("status", {}).parts[0]
-    assert parse([header, request.parts[0], b"{}", b"{}"]).parent_subshell == "s-1"
-    assert parse([header, b"{}", b"{}", b"{}"]).parent_subshell == ""
+    said = [parse((header, parent, b"{}", b"{}")) for parent in parents]
+    assert [message.of_a_cell for message in said] == [True, False, False, False]

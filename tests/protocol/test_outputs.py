@@ -105,6 +105,6 @@ def test_what_is_no_output_leaves_no_trace() -> None:
 
 
 def test_what_cannot_be_read_is_an_error() -> None:
-    broken = parse([b'{"msg_id": "1", "msg_type": "stream"}', b"{}", b"{}", b"[1]"])
+    broken = parse((b'{"msg_id": "1", "msg_type": "stream"}', b"{}", b"{}", b"[1]"))
     with pytest.raises(ProtocolError):
         Outputs().add(broken)

@@ -24,7 +24,7 @@ from ...errors import (
     TransferInterrupted,
 )
 from ..ctrl_c import CtrlC
-from ..execution import Turn
+from ..options import Turn
 from ..result import Result
 from .packing import CannotPack, CannotUnpack
 from .wire import BUSY_AFTER, IS_BUSY, Broken
