@@ -136,10 +136,11 @@ class KernelMagics(Magics):
             display(view.found_table(found, attached))
 
     def _table(self) -> Table:
+        from ..kernels.usage import usages_of
         from . import view
 
         attached = list(self._pool)
-        return view.kernels_table(attached, view.usages(attached))
+        return view.kernels_table(attached, usages_of(attached))
 
     @magic_arguments()
     @argument("--name", help="what to call it; otherwise the connection file's name")

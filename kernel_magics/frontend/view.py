@@ -8,7 +8,6 @@ from __future__ import annotations
 import html
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +15,9 @@ from ..connect.far import FarKernel
 from ..connect.find import FoundKernel
 from ..connect.processes import serving
 from ..kernels.jobs import Job
-from ..kernels.kernel import USAGE_PATIENCE, Kernel, Usage
+from ..kernels.kernel import Kernel
 from ..kernels.life import KernelState
+from ..kernels.usage import Usage
 from .background import LOOKS, duration, status_of
 from .terminal import one_line
 
@@ -84,7 +84,7 @@ def after_interrupt(kernel: Kernel) -> str:
 
 
 def kernels_table(kernels: Sequence[Kernel], usages: Mapping[str, Usage] | None = None) -> Table:
-    """Return the attached kernels; ``usages`` is what they told of their machines, by name."""
+    """Return the attached kernels; ``usages`` is what they use of their machines, by name."""
     columns = ("state", "name", "language", "where", "pid", "runs", "queue", "cpu", "memory")
     rows = [_row(kernel, (usages or {}).get(kernel.name, Usage())) for kernel in kernels]
     # What nobody has anything to say about would only make the others narrow.
@@ -101,19 +101,6 @@ def kernels_table(kernels: Sequence[Kernel], usages: Mapping[str, Usage] | None 
         rows=[[row[i] for i in told] for row in rows],
         colours=[GLYPHS[kernel.state][1] for kernel in kernels],
     )
-
-
-def usages(kernels: Sequence[Kernel]) -> dict[str, Usage]:
-    """Ask all of them at once, and return what was told within ``USAGE_PATIENCE``."""
-    asked = {each.name: each.ask("control", "usage_request") for each in kernels if each.alive}
-    told, late = wait(asked.values(), USAGE_PATIENCE)
-    for reply in late:
-        reply.cancel()
-    return {
-        name: Usage.of(reply.result())
-        for name, reply in asked.items()
-        if reply in told and reply.exception() is None
-    }
 
 
 def jobs_table(jobs: Sequence[Job]) -> Table:

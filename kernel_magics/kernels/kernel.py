@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from concurrent.futures import Future, InvalidStateError
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from ..connect.info import ConnectionInfo
 from ..connect.launch import Owned
+from ..connect.processes import own_process
 from ..connect.uninterrupted import interruptible
 from ..errors import (
     Closed,
@@ -43,11 +43,13 @@ from .ctrl_c import CtrlC
 from .descriptors import reserve_descriptors
 from .events import Ask, Show, Sink
 from .execution import Execution
-from .life import ATTACH_PATIENCE, KernelState, Life, readable
+from .life import ATTACH_PATIENCE, KernelState, Life
 from .link import LinkState, Way
 from .options import CellOptions
 from .requests import AskedOn
 from .result import Result
+from .usage import PATIENCE as USAGE_PATIENCE
+from .usage import Usage, usages_of
 
 if TYPE_CHECKING:
     from ..connect.client import BlockingKernelClient
@@ -64,40 +66,12 @@ ANSWER_PATIENCE = 0.5
 LEAVING_PATIENCE = 0.5
 """Seconds for a kernel to delete subshells that we made."""
 
-USAGE_PATIENCE = 0.3
-"""Seconds for a kernel to tell what it uses; those that know how answer in milliseconds."""
-
 WATCHING = 0.02
 """Seconds between looks at what becomes of an interrupt."""
 
 HEARING_PATIENCE = 2.0
 """Seconds that a new client waits until it hears the kernel: some say nothing while they are
 busy."""
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What a kernel uses of its machine; None for what it did not tell.
-
-    ``cpu`` is in percent of one core since it was asked last, ``memory`` in bytes.
-    """
-
-    host: str | None = None
-    cpu: float | None = None
-    memory: int | None = None
-
-    @classmethod
-    def of(cls, reply: Message) -> Usage:
-        """Read a ``usage_reply``; what is not as it should be counts as not told."""
-        content = readable(reply)
-        host, cpu, memory = (
-            content.get(name) for name in ("hostname", "kernel_cpu", "kernel_memory")
-        )
-        return cls(
-            host if isinstance(host, str) and host else None,
-            float(cpu) if isinstance(cpu, int | float) and cpu >= 0 else None,
-            memory if isinstance(memory, int) and memory >= 0 else None,
-        )
 
 
 class Kernel:
@@ -126,6 +100,7 @@ class Kernel:
         self.reactor = reactor
         self._forget = forget  # in the pool
         self._session = Session()
+        self._looked_up: tuple[dict[str, Any], int | None] = {}, None
         self._life = Life(name, reactor, info, self._session, owned, way)
 
     def __repr__(self) -> str:
@@ -145,8 +120,25 @@ class Kernel:
 
     @property
     def pid(self) -> int | None:
-        """Its process on its own machine; None when it did not tell."""
-        return self._life.pid
+        """Its process on its own machine; None when it was not told, see :meth:`look_up_pid`."""
+        return self.local_pid or self._life.pid
+
+    @property
+    def local_pid(self) -> int | None:
+        """Its process if that is on this machine, and ours or this user's; None when that is not
+        so, or cannot be seen.
+
+        Is looked up at first, which takes 10 ms, and once more whenever it has connected anew.
+        """
+        if self.way is not None:
+            return None
+        if self.owned is not None:
+            return self._life.pid
+        about, found = self._looked_up
+        if about is not self.kernel_info:  # which is made anew with each connection
+            found = own_process(self.info, self._life.pid)
+            self._looked_up = self.kernel_info, found
+        return found
 
     @property
     def finding(self) -> Finding | None:
@@ -440,15 +432,9 @@ class Kernel:
         self.reactor.post(partial(self._life.send_if_up, "shell", message))
 
     def usage(self, timeout: float = USAGE_PATIENCE) -> Usage | None:
-        """Return what it uses of its machine; None when it did not tell within ``timeout`` seconds.
-
-        Answered also while it is busy, by kernels that know `usage_request`.
-
-        Raises:
-            KernelGone: the kernel ended first.
-        """
-        reply = self.request("control", "usage_request", timeout=timeout)
-        return None if reply is None else Usage.of(reply)
+        """Return what it uses of its machine; None when that is not known: it is elsewhere, and
+        busy, or did not tell within ``timeout`` seconds."""
+        return usages_of([self], timeout).get(self.name)
 
     def complete(
         self, code: str, cursor_pos: int | None = None, timeout: float = ANSWER_PATIENCE
@@ -504,9 +490,13 @@ class Kernel:
             answer.cancel()
 
     def look_up_pid(self, timeout: float = 0.2) -> int | None:
-        """Return its process, asking it once more if it has not told yet; None if it does not."""
+        """Return its process, asking it if it is elsewhere and idle; None if it does not tell.
+
+        Waits ``timeout`` seconds at most to learn whether it is idle, and as long for the answer.
+        """
         if self.pid is None and self.kernel_info.get("implementation") == "ipython":
-            reply = self.request("control", "usage_request", timeout=timeout)
+            idle = self.request("shell", "kernel_info_request", timeout=timeout) is not None
+            reply = self.request("control", "usage_request", timeout=timeout) if idle else None
             if reply is not None:
                 self._life.note_usage(reply)
         return self.pid

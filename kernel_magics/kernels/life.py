@@ -428,6 +428,8 @@ class Life:
         same = finding is not None and finding.verdict is Verdict.RESUMED
         if not same:
             self.comms.ended()
+            if self._owned is None:
+                self.pid = None
         self.subshells.meet(self.kernel_info, same=same)
         self.questions.lost_touch(same=same)
         if same:
@@ -446,7 +448,6 @@ class Life:
         self._restart = None
         if not proof.shell_answers:
             self.requests.ask("shell", "kernel_info_request", self._shell_answered)
-        self.requests.ask("control", "usage_request", self.note_usage)
         if not self._ready.done():
             self._ready.set_result(None)
         if self._owned is not None and self.kernel_info.get("implementation") == "ipython":

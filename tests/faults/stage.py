@@ -93,10 +93,15 @@ class Scene:
         """Do something that makes the host connect anew, and wait until it knows who is there."""
         kernel = self.kernel
         assert isinstance(kernel, FakeKernel)
-        # The first question of a host that knows.
-        asked = sum(each.type == "usage_request" for each in kernel.requests)
+
+        def asked_on_shell() -> int:
+            """Questions of a host that knows: until then all goes over control."""
+            asked = (each for each in list(kernel.requests) if each.channel == "shell")
+            return sum(each.type == "kernel_info_request" for each in asked)
+
+        before = asked_on_shell()
         yield
-        kernel.wait_for("usage_request", asked + 1, timeout=PROMPT)
+        wait_until(lambda: asked_on_shell() > before, PROMPT, what="the host knows the kernel")
 
     def go_on(self, *steps: Step) -> None:
         """Let the kernel do this for the cell that it was sent last."""

@@ -120,7 +120,7 @@ Real = tuple[Kernel, str]
 
 
 def pid_of(kernel: Kernel) -> int:
-    return wait_until(lambda: kernel.pid, what="it told its process")
+    return wait_until(kernel.look_up_pid, what="its process is known")
 
 
 # Deaths.

@@ -34,6 +34,7 @@ from kernel_magics.kernels import link as link_module
 from kernel_magics.kernels.kernel import Kernel
 from kernel_magics.kernels.life import KernelState
 from kernel_magics.kernels.pool import KernelPool
+from kernel_magics.kernels.usage import Usage
 from kernel_magics.wire import zmq as zmq_transport
 from tests.support import steps
 from tests.support.fake import FakeKernel, Request
@@ -79,7 +80,7 @@ def test_an_attached_kernel_is_known(kernel: Kernel, shared_kernel: HandKernel) 
     assert (kernel.name, kernel.language, kernel.alive) == ("real", "python", True)
     assert kernel.kernel_info["implementation"] == "ipython"
     assert (kernel.owned, kernel.finding, kernel.running) == (None, None, None)
-    wait_until(lambda: kernel.pid == shared_kernel.pid, what="it told its process")
+    assert kernel.pid == shared_kernel.pid
 
 
 @pytest.mark.parametrize("kind, encrypted", [("tcp", False), ("ipc", True), ("curve", True)])
@@ -405,6 +406,47 @@ def test_what_it_uses_of_its_machine_is_told_also_while_it_is_busy(kernel: Kerne
     assert usage.memory is not None
     assert usage.memory > 1_000_000
     assert running.wait().status == "ok"
+
+
+def test_who_looks_at_what_it_uses_keeps_it_from_no_interrupt(
+    kernel: Kernel, sandbox: Sandbox
+) -> None:
+    """ipykernel, asked for it, goes through all processes, in the gaps that the cell leaves it."""
+    begun = sandbox.work / "begun"
+    touch = f"import pathlib; pathlib.Path({str(begun)!r}).touch()\n"
+    running = kernel.submit(f"{touch}while True: pass")
+    wait_until(begun.exists, what="the cell runs")
+    for _ in range(5):
+        usage = kernel.usage()
+        assert usage is not None
+        assert usage.cpu
+    interrupted = time.monotonic()
+    kernel.interrupt()
+    assert running.wait(raise_error=False).status == "error"
+    assert time.monotonic() - interrupted < INTERRUPTED_WITHIN
+
+
+def test_a_kernel_elsewhere_is_asked_what_it_uses_while_it_is_idle(
+    pool: KernelPool, fake_kernel: StartFake
+) -> None:
+    def script(kernel: FakeKernel, request: Request) -> None:
+        match request.type:
+            case "usage_request":
+                content = {"hostname": "far", "kernel_cpu": 7, "kernel_memory": 8}
+                kernel.play([steps.reply(msg_type="usage_reply", **content)], request)
+            case "execute_request":
+                kernel.play([steps.busy()], request)
+            case _:
+                kernel.answer(request)
+
+    fake = fake_kernel(script)
+    kernel = pool.attach(fake.connection_file)
+    wait_until(lambda: kernel.state is KernelState.IDLE, what="it is known to be idle")
+    assert kernel.usage(PATIENCE) == Usage("far", 7, 8)
+    kernel.submit("1")
+    wait_until(lambda: kernel.state is KernelState.BUSY, what="it is known to be busy")
+    assert kernel.usage(PATIENCE) is None
+    assert [request.type for request in fake.requests].count("usage_request") == 1
 
 
 def test_interrupting_an_idle_kernel_does_no_harm(kernel: Kernel) -> None:

@@ -323,6 +323,14 @@ def test_what_was_sent_by_value_needs_cloudpickle_there_and_says_so(kernel: Kern
         kernel.run("del sys.modules['cloudpickle'], sys.modules['cloudpickle.cloudpickle']")
 
 
+def hide_processes(monkeypatch: pytest.MonkeyPatch, *kernels: Kernel) -> None:
+    """Have the processes of these kernels not be found, of all if none is named."""
+    seen = Kernel.local_pid.fget
+    assert seen is not None
+    hidden = property(lambda self: None if not kernels or self in kernels else seen(self))
+    monkeypatch.setattr(Kernel, "local_pid", hidden)
+
+
 def test_an_arrow_table_comes_back_equal_trusted_or_not(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -333,8 +341,7 @@ def test_an_arrow_table_comes_back_equal_trusted_or_not(
     kernel.push({"v": table})
 
     assert kernel.pull("v").equals(table)
-    monkeypatch.setattr(trust, "is_own_process", lambda *_: False)
-    trust.forget(kernel)
+    hide_processes(monkeypatch)
     assert kernel.pull("v").equals(table)
 
 
@@ -411,7 +418,7 @@ def test_what_nobody_trusts_passes_on_plain_data_only(
 ) -> None:
     source = pool.attach(hand_kernel().connection_file, "source")
     source.run("import numpy; a = numpy.arange(300_000); b = object()")
-    monkeypatch.setattr(trust, "is_own_process", lambda info, pid: info is not source.info)
+    hide_processes(monkeypatch, source)
 
     kernel.push({"passed": "{'a': a}"}, source=source)
 
@@ -677,8 +684,7 @@ def test_the_caller_can_trust_any(pool: KernelPool, fake_kernel: Any) -> None:
 
 @pytest.fixture
 def untrusted(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> Kernel:
-    monkeypatch.setattr(trust, "is_own_process", lambda *_: False)
-    trust.forget(kernel)
+    hide_processes(monkeypatch)
     monkeypatch.setattr(packing.pickle, "Unpickler", None)  # what must never be used here
     return kernel
 
@@ -703,8 +709,7 @@ def test_plain_data_comes_from_whom_nobody_trusts(
 ) -> None:
     kernel.push({"v": PLAIN[name]})
     kernel.run("import pandas")
-    monkeypatch.setattr(trust, "is_own_process", lambda *_: False)
-    trust.forget(kernel)
+    hide_processes(monkeypatch)
     monkeypatch.setattr(packing.pickle, "Unpickler", None)
 
     found = kernel.pull("v")
