@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import select
 import selectors
-import sys
 from typing import Any, Protocol
 
 
@@ -49,32 +48,30 @@ class AnySleeper:
         self._selector.close()
 
 
-if sys.platform == "linux":
+class LinuxSleeper:
+    """Where there is `epoll`."""
 
-    class LinuxSleeper:
-        """Where there is `epoll`."""
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._what: dict[int, Any] = {}
 
-        def __init__(self) -> None:
-            self._epoll = select.epoll()
-            self._what: dict[int, Any] = {}
+    def add(self, descriptor: int, what: Any) -> None:
+        self._what[descriptor] = what  # first: another thread may be asleep, and wake at once
+        self._epoll.register(descriptor, select.EPOLLIN)
 
-        def add(self, descriptor: int, what: Any) -> None:
-            self._what[descriptor] = what  # first: another thread may be asleep, and wake at once
-            self._epoll.register(descriptor, select.EPOLLIN)
+    def remove(self, descriptor: int) -> None:
+        del self._what[descriptor]
+        self._epoll.unregister(descriptor)
 
-        def remove(self, descriptor: int) -> None:
-            del self._what[descriptor]
-            self._epoll.unregister(descriptor)
+    def sleep(self, seconds: float) -> list[Any]:
+        known = self._what
+        ready = self._epoll.poll(seconds, len(known) or 1)
+        return [known[each] for each, _ in ready if each in known]
 
-        def sleep(self, seconds: float) -> list[Any]:
-            known = self._what
-            ready = self._epoll.poll(seconds, len(known) or 1)
-            return [known[each] for each, _ in ready if each in known]
-
-        def close(self) -> None:
-            self._epoll.close()
+    def close(self) -> None:
+        self._epoll.close()
 
 
 def make_sleeper() -> Sleeper:
     """Return the quickest there is."""
-    return LinuxSleeper() if sys.platform == "linux" else AnySleeper()
+    return LinuxSleeper() if hasattr(select, "epoll") else AnySleeper()

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from jupyter_client.session import Session as JupyterSession
 
 from kernel_magics.errors import MessageRejected, ProtocolError
+from kernel_magics.protocol import message as message_module
 from kernel_magics.protocol.message import (
     DELIMITER,
     FRAMES_LIMIT,
@@ -199,6 +200,15 @@ def circular() -> list[Any]:
 def test_what_has_no_json_form_cannot_be_sent(value: object) -> None:
     with pytest.raises(ProtocolError, match="cannot be sent"):
         pack({"value": value})
+
+
+@pytest.mark.parametrize("value", [{"a": [1, 2.5, None, True, "ü\n", {}]}, "text", 7, []])
+def test_without_the_part_in_c_the_same_is_packed(
+    monkeypatch: pytest.MonkeyPatch, value: object
+) -> None:
+    before = message_module._encoding()(value)
+    monkeypatch.setattr(json.encoder, "c_make_encoder", None)
+    assert message_module._encoding()(value) == before
 
 
 # Only this kernel's messages, and each once.
@@ -773,3 +783,12 @@ def test_only_what_a_cell_of_the_main_thread_led_to_counts_as_of_one() -> None:
     header = Session().message("status", {}).parts[0]
     said = [parse((header, parent, b"{}", b"{}")) for parent in parents]
     assert [message.of_a_cell for message in said] == [True, False, False, False]
+
+
+def test_a_message_tells_its_sender_and_its_date_and_odd_ones_count_as_none() -> None:
+    for field, value, told in [("session", "s", "s"), ("date", "now", "now"), ("date", 7, "")]:
+        header = json.dumps({"msg_id": "m", "msg_type": "stream", field: value}).encode()
+        message = parse((header, header, b"{}", b"{}"))
+        assert getattr(message, field) == told
+        assert message.parent_type == "stream"
+    assert message.parent_session == ""

@@ -169,6 +169,28 @@ def test_what_is_run_at_once_raises_here_and_the_thread_goes_on(reactor: Reactor
     assert reactor.ask(lambda: "goes on") == "goes on"
 
 
+def test_what_is_run_at_once_is_refused_if_it_is_closed_meanwhile(
+    reactor: Reactor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class ClosedFirst:
+        """The lock of one who has closed it before we get it."""
+
+        def locked(self) -> bool:
+            return False
+
+        def __enter__(self) -> None:
+            reactor._closing = True
+
+        def __exit__(self, *exc: object) -> None:
+            reactor._closing = False
+
+    asleep(reactor)
+    monkeypatch.setattr(reactor, "_turn", ClosedFirst())
+    with pytest.raises(Closed):
+        reactor.run_or_post(lambda: pytest.fail("it ran"))
+    monkeypatch.undo()
+
+
 def test_what_is_run_at_once_may_leave_something_for_soon(reactor: Reactor) -> None:
     order: list[str] = []
 

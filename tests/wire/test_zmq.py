@@ -22,8 +22,9 @@ import zmq.asyncio
 
 from kernel_magics.connect.info import ConnectionInfo
 from kernel_magics.errors import MessageRejected
-from kernel_magics.protocol.message import Message, Session, Signer
-from kernel_magics.wire.frames import ZERO_COPY
+from kernel_magics.protocol.message import CUT_SHORT, DELIMITER, Message, Part, Session, Signer
+from kernel_magics.wire import zmq as zmq_transport
+from kernel_magics.wire.frames import SURE, ZERO_COPY
 from kernel_magics.wire.reactor import Reactor
 from kernel_magics.wire.transport import Channel, State
 from kernel_magics.wire.zmq import ZmqTransport, _reason, asyncio_context
@@ -300,6 +301,92 @@ def test_a_forged_message_is_rejected_and_the_next_one_is_received(
     assert good.content["text"] == "good"
     [(channel, error)] = here.heard.of("rejected")
     assert (channel, error.forged) == ("iopub", True)
+
+
+SHORT = (b"topic", DELIMITER, b"signature", b"{}")
+
+
+def glue(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Have every message come together with so many that are cut short.
+
+    It takes two that wait for us already, the first of them spoilt; no kernel does that on demand.
+    """
+    receive = zmq_transport.receive_frames
+
+    def glued(sock: zmq.Socket[bytes], *, signed: bool) -> list[Part]:
+        return [*SHORT * number, *receive(sock, signed=signed)]
+
+    monkeypatch.setattr(zmq_transport, "receive_frames", glued)
+
+
+@pytest.fixture
+def listening(fake_kernel: StartFake, line: Connect) -> tuple[FakeKernel, Line]:
+    """A kernel, and the transport that it publishes to; all it said so far is forgotten."""
+    fake = fake_kernel()
+    here = line(fake.connection_file)
+    here.open()
+    here.wait_for_subscription()
+    here.heard.events.clear()
+    return fake, here
+
+
+def say(fake: FakeKernel, text: str) -> None:
+    fake.do(lambda kernel: kernel.publish("stream", {"name": "stdout", "text": text}))
+
+
+@pytest.mark.parametrize("number", [1, 2, 4])
+def test_what_came_together_with_messages_that_are_cut_short_is_received(
+    listening: tuple[FakeKernel, Line], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    fake, here = listening
+    glue(monkeypatch, number)
+    say(fake, "good")
+    assert here.wait_for("iopub").content["text"] == "good"
+    rejected = [(channel, str(error), error.forged) for channel, error in here.heard.of("rejected")]
+    assert rejected == number * [("iopub", f"message rejected: {CUT_SHORT}", False)]
+
+
+def test_what_is_forged_behind_one_that_is_cut_short_is_told_as_that(
+    listening: tuple[FakeKernel, Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake, here = listening
+    fake.key = b"another key"
+    glue(monkeypatch, 1)
+    say(fake, "evil")
+    here.wait_for("rejected", 2)
+    assert [error.forged for _, error in here.heard.of("rejected")] == [False, True]
+    assert here.heard.of("iopub") == []
+
+
+def test_more_than_can_have_been_cut_short_is_not_looked_through(
+    listening: tuple[FakeKernel, Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake, here = listening
+    glue(monkeypatch, 100)
+    say(fake, "behind too many")
+    monkeypatch.undo()
+    here.wait_for("rejected", 1 + SURE)
+    say(fake, "good")
+    assert here.wait_for("iopub").content["text"] == "good"
+    assert len(here.heard.of("rejected")) == 1 + SURE
+
+
+def test_who_lets_go_at_a_message_that_is_cut_short_hears_no_more(
+    listening: tuple[FakeKernel, Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake, here = listening
+    heard = here.heard.rejected
+
+    def let_go(channel: Channel, error: MessageRejected) -> None:
+        heard(channel, error)
+        here.transport.close()
+
+    monkeypatch.setattr(here.heard, "rejected", let_go)
+    glue(monkeypatch, 1)
+    say(fake, "unheard")
+    here.wait_for("rejected")
+    here.reactor.ask(lambda: None)
+    assert (here.state, here.heard.of("iopub")) == (State.CLOSED, [])
 
 
 @pytest.mark.parametrize("frames", [[b""], [b"x"], [b"<IDS|MSG>"], [b"a"] * 100], ids=repr)
