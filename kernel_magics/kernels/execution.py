@@ -63,35 +63,50 @@ class Controls(Protocol):
 class Execution:
     """One cell, from submission to its end. Made by :meth:`Kernel.submit`."""
 
-    place = 0
-    """How many cells come before it; changes only while it waits for its turn."""
-    sent = False
-    """The request has left: from here on the code may have run."""
-    running = False
-    """The kernel said that it has come to this cell."""
-    begun: str | None = None
-    """When the kernel began to run the code, by its own clock; None before it has said so."""
-    begun_at: float | None = None
-    """When the kernel was heard to begin, as `time.monotonic`; None before."""
-    done = False
-    """The cell is over: it has a result or an error."""
-    ended_at: float | None = None
-    """When it was over, as `time.monotonic`; None before."""
-    failed = False
-    """It is over, and not as it should be."""
-    given_up = False
-    """Who waited for it does not any more, though it is not over."""
-    interrupted_early = False
-    """It was interrupted before the kernel was known to have begun."""
-    _ended: Ended | None = None
-    _sent_at: float | None = None
-    _interrupted_at: float | None = None
-    _queue_told = False
-    _text_noticed = False
-    _strays = False  # the last output was an older cell's
-    _questions = 0  # of the kernel
-    _gap = False  # the connection was lost while this ran, and that was not said yet
-    _gap_said = False
+    __slots__ = (
+        "__weakref__",
+        "_attended",
+        "_controls",
+        "_ended",
+        "_events",
+        "_gap",
+        "_gap_said",
+        "_inbox",
+        "_interrupted_at",
+        "_late",
+        "_odd",
+        "_passive",
+        "_payload_shown",
+        "_prompting",
+        "_questions",
+        "_queue_told",
+        "_quiet",
+        "_sent_at",
+        "_sink",
+        "_started",
+        "_state",
+        "_strays",
+        "_text",
+        "_text_noticed",
+        "_then",
+        "begun",
+        "begun_at",
+        "beside",
+        "done",
+        "ended_at",
+        "failed",
+        "given_up",
+        "interrupted_early",
+        "kernel",
+        "limits",
+        "place",
+        "request",
+        "running",
+        "sent",
+        "silent",
+        "subshell",
+        "turn",
+    )
 
     def __init__(
         self,
@@ -131,6 +146,35 @@ class Execution:
         self._attended = sink is None or bool(request.content.get("allow_stdin"))
         self._started = time.monotonic()
         self._prompting = Prompting(self, controls)
+        self.place = 0
+        """How many cells come before it; changes only while it waits for its turn."""
+        self.sent = False
+        """The request has left: from here on the code may have run."""
+        self.running = False
+        """The kernel said that it has come to this cell."""
+        self.begun: str | None = None
+        """When the kernel began to run the code, by its own clock; None before it has said so."""
+        self.begun_at: float | None = None
+        """When the kernel was heard to begin, as `time.monotonic`; None before."""
+        self.done = False
+        """The cell is over: it has a result or an error."""
+        self.ended_at: float | None = None
+        """When it was over, as `time.monotonic`; None before."""
+        self.failed = False
+        """It is over, and not as it should be."""
+        self.given_up = False
+        """Who waited for it does not any more, though it is not over."""
+        self.interrupted_early = False
+        """It was interrupted before the kernel was known to have begun."""
+        self._ended: Ended | None = None
+        self._sent_at: float | None = None
+        self._interrupted_at: float | None = None
+        self._queue_told = False
+        self._text_noticed = False
+        self._strays = False  # the last output was an older cell's
+        self._questions = 0  # of the kernel
+        self._gap = False  # the connection was lost while this ran, and that was not said yet
+        self._gap_said = False
 
     @property
     def asks(self) -> bool:

@@ -22,6 +22,8 @@ class Inbox:
     interrupts at once and that costs a microsecond; the items themselves have to be looked at
     again."""
 
+    __slots__ = ("_items", "_lock", "_tokens")
+
     def __init__(self) -> None:
         self._items: deque[Any] = deque()
         self._lock = threading.Lock()

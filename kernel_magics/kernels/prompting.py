@@ -28,6 +28,8 @@ END_OF_INPUT = "\x04"
 class Prompting:
     """The prompts of one cell, one after the other."""
 
+    __slots__ = ("_cell", "_controls", "_lock", "_seated", "answers")
+
     def __init__(self, cell: Execution, controls: Controls) -> None:
         self.answers = 0
         """Prompts of the kernel that were dealt with, in whatever way."""

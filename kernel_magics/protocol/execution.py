@@ -113,24 +113,40 @@ class Execution:
     without one. The reply is the verdict.
     """
 
-    quiet = 0.0
-    """Seconds without a word behind reply and idle before it is over: some kernels (Deno) say both
-    before they have published all."""
-    done = False
-    _reply: dict[str, Any] | None = None
-    _status = ""
-    _begun = False
-    _idle = False
-    _asked: float | None = None
-    _missed_at: float | None = None
-    _problem: ProtocolError | None = None
-    _error: Message | None = None
-    _explained = False
-    _last: Message | None = None  # output, until the end; None if that was a large one
+    __slots__ = (
+        "_asked",
+        "_begun",
+        "_error",
+        "_explained",
+        "_heard",
+        "_idle",
+        "_last",
+        "_missed_at",
+        "_problem",
+        "_reply",
+        "_status",
+        "done",
+        "msg_id",
+        "quiet",
+    )
 
     def __init__(self, msg_id: str, now: float) -> None:
         self.msg_id = msg_id
         self._heard = now
+        self.quiet = 0.0
+        """Seconds without a word behind reply and idle before it is over: some kernels (Deno) say
+        both before they have published all."""
+        self.done = False
+        self._reply: dict[str, Any] | None = None
+        self._status = ""
+        self._begun = False
+        self._idle = False
+        self._asked: float | None = None
+        self._missed_at: float | None = None
+        self._problem: ProtocolError | None = None
+        self._error: Message | None = None
+        self._explained = False
+        self._last: Message | None = None  # output, until the end; None if that was a large one
 
     def receive(self, message: Message, now: float) -> list[Event]:
         """Take one message whose parent is this request; return what it means.

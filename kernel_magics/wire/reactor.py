@@ -71,6 +71,7 @@ class Reactor:
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._readers: dict[zmq.Socket[bytes], Reader] = {}
+        self._readers_at: dict[int, Reader] = {}  # the same by descriptor
         self._due: dict[Reader, None] = {}  # to be called in the next turn, in this order
         self._reading: dict[Reader, None] = {}  # what is left of that in this turn
         self._polling = False
@@ -95,7 +96,7 @@ class Reactor:
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.context.max_sockets = MAX_SOCKETS
         self._sleeper = make_sleeper()
-        self._sleeper.add(self._wake_read.fileno(), self._woken)
+        self._watch(self._wake_read.fileno(), self._woken)
 
     @property
     def is_foreign(self) -> bool:
@@ -189,7 +190,7 @@ class Reactor:
         turn for all of them.
         """
         self._readers[sock] = reader
-        self._sleeper.add(sock.fileno(), reader)
+        self._watch(sock.fileno(), reader)
         self._due[reader] = None
 
     def unwatch(self, sock: zmq.Socket[bytes]) -> None:
@@ -198,7 +199,9 @@ class Reactor:
         if reader is not None:
             self._due.pop(reader, None)
             self._reading.pop(reader, None)
-            self._sleeper.remove(sock.fileno())
+            descriptor = sock.fileno()
+            del self._readers_at[descriptor]
+            self._sleeper.remove(descriptor)
 
     def used(self, sock: zmq.Socket[bytes]) -> None:
         """Take note that something else than reading was done with a watched socket.
@@ -217,6 +220,10 @@ class Reactor:
         timer = Timer(callback)
         heapq.heappush(self._timers, (self.now + delay, next(self._order), timer))
         return timer
+
+    def _watch(self, descriptor: int, reader: Reader) -> None:
+        self._readers_at[descriptor] = reader  # first: the thread may be asleep, and wake at once
+        self._sleeper.add(descriptor)
 
     def _ensure_usable(self) -> None:
         if self._closing:
@@ -246,19 +253,24 @@ class Reactor:
         while not self._closing:
             ready = self._sleeper.sleep(self._timeout)
             with self._turn:
-                self._polling = False
-                self._pass_time()
-                for reader in ready:
-                    self._due[reader] = None
-                if self._due:
-                    self._read()
-                for _ in range(len(self._posted)):
-                    self._call(self._posted.popleft())
-                if self._soon:
-                    self._run_soon()
-                if self._timers:
-                    self._run_timers()
-                self._plan_sleep()
+                self._take_turn(ready)
+
+    def _take_turn(self, ready: list[tuple[int, int]]) -> None:
+        self._polling = False
+        self._pass_time()
+        for descriptor, _ in ready:
+            reader = self._readers_at.get(descriptor)  # None: forgotten meanwhile
+            if reader is not None:
+                self._due[reader] = None
+        if self._due:
+            self._read()
+        for _ in range(len(self._posted)):
+            self._call(self._posted.popleft())
+        if self._soon:
+            self._run_soon()
+        if self._timers and self._timers[0][0] <= self.now:
+            self._run_timers()
+        self._plan_sleep()
 
     def _plan_sleep(self) -> None:
         timeout = self._until_next_timer()

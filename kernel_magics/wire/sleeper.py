@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import select
 import selectors
-from typing import Any, Protocol
+from typing import Protocol
 
 
 class Sleeper(Protocol):
-    """Knows descriptors, and of each what it stands for to whoever sleeps."""
+    """Knows the descriptors that wake it up."""
 
-    def add(self, descriptor: int, what: Any) -> None:
+    def add(self, descriptor: int) -> None:
         """Wake up for one more."""
 
     def remove(self, descriptor: int) -> None:
         """Wake up for it no longer; to be said before it is closed."""
 
-    def sleep(self, seconds: float) -> list[Any]:
-        """Sleep until some can be read, but no longer than that; return what those stand for.
+    def sleep(self, seconds: float) -> list[tuple[int, int]]:
+        """Sleep until some can be read, but no longer than that; return those, each with an event.
 
-        Meanwhile another thread may add some, or remove them.
+        Meanwhile another thread may add some, or remove them, also such as are returned then.
         """
 
     def close(self) -> None:
@@ -35,14 +35,14 @@ class AnySleeper:
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
 
-    def add(self, descriptor: int, what: Any) -> None:
-        self._selector.register(descriptor, selectors.EVENT_READ, what)
+    def add(self, descriptor: int) -> None:
+        self._selector.register(descriptor, selectors.EVENT_READ)
 
     def remove(self, descriptor: int) -> None:
         self._selector.unregister(descriptor)
 
-    def sleep(self, seconds: float) -> list[Any]:
-        return [key.data for key, _ in self._selector.select(seconds)]
+    def sleep(self, seconds: float) -> list[tuple[int, int]]:
+        return [(key.fd, event) for key, event in self._selector.select(seconds)]
 
     def close(self) -> None:
         self._selector.close()
@@ -53,20 +53,13 @@ class LinuxSleeper:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._what: dict[int, Any] = {}
+        self.sleep = self._epoll.poll
 
-    def add(self, descriptor: int, what: Any) -> None:
-        self._what[descriptor] = what  # first: another thread may be asleep, and wake at once
+    def add(self, descriptor: int) -> None:
         self._epoll.register(descriptor, select.EPOLLIN)
 
     def remove(self, descriptor: int) -> None:
-        del self._what[descriptor]
         self._epoll.unregister(descriptor)
-
-    def sleep(self, seconds: float) -> list[Any]:
-        known = self._what
-        ready = self._epoll.poll(seconds, len(known) or 1)
-        return [known[each] for each, _ in ready if each in known]
 
     def close(self) -> None:
         self._epoll.close()

@@ -225,17 +225,17 @@ class ZmqTransport:
         """Return what reads one socket; closed over, because it runs for every message."""
         listener, signer, open_sockets = self._listener, self._signer, self._sockets
         assert listener is not None
-        items = [(sock, zmq.POLLIN)]
+        poll, items, signed = zmq.zmq_poll, [(sock, zmq.POLLIN)], signer.signs
 
         def read() -> bool:
             debug = log.isEnabledFor(logging.DEBUG)
             for number in range(BATCH):
                 if not open_sockets:  # closed by what the last message led to
                     return False
-                if number < FEW and not zmq.zmq_poll(items, 0):
+                if number < FEW and not poll(items, 0):
                     return False
                 try:
-                    frames = receive_frames(sock, signed=signer.signs)
+                    frames = receive_frames(sock, signed=signed)
                 except zmq.Again:
                     return False
                 self._traffic += 1
