@@ -259,9 +259,8 @@ class Reactor:
         self._polling = False
         self._pass_time()
         for descriptor, _ in ready:
-            reader = self._readers_at.get(descriptor)  # None: forgotten meanwhile
-            if reader is not None:
-                self._due[reader] = None
+            # For one that was forgotten meanwhile `bool` reads nothing, and says that it is all.
+            self._due[self._readers_at.get(descriptor, bool)] = None
         if self._due:
             self._read()
         for _ in range(len(self._posted)):
