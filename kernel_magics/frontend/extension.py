@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -38,11 +37,16 @@ _ATTRIBUTE = "_kernel_magics"
 """Where a shell keeps what has to be undone; also what tells that the extension is loaded."""
 
 
-@dataclass
 class _Loaded:
-    magics: list[Magics]
-    replaced: list[tuple[str, str, Callable[..., Any]]]
-    undo: list[Callable[[], None]]
+    def __init__(
+        self,
+        magics: list[Magics],
+        replaced: list[tuple[str, str, Callable[..., Any]]],
+        undo: list[Callable[[], None]],
+    ) -> None:
+        self.magics = magics
+        self.replaced = replaced
+        self.undo = undo
 
 
 def load(shell: InteractiveShell) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import builtins
 import contextlib
 import getpass
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from .progress import Progress
 
 
-@dataclass(frozen=True)
 class LocalSession:
     """What all magics of one shell share.
 
@@ -33,10 +31,18 @@ class LocalSession:
     front end; both are None in a terminal, and in a kernel of another make.
     """
 
-    shell: InteractiveShell
-    pool: KernelPool
-    iopub: LocalIOPub | None
-    comms: FrontEndComms | None
+    # No dataclass, as nothing is that is loaded with the extension: making one takes 1 ms.
+    def __init__(
+        self,
+        shell: InteractiveShell,
+        pool: KernelPool,
+        iopub: LocalIOPub | None,
+        comms: FrontEndComms | None,
+    ) -> None:
+        self.shell = shell
+        self.pool = pool
+        self.iopub = iopub
+        self.comms = comms
 
     def comms_with(self, kernel: Kernel) -> KernelComms | None:
         """Return what keeps the front end and a kernel's widgets together; None where there are
@@ -46,7 +52,7 @@ class LocalSession:
     def without_comms(self) -> LocalSession:
         """Return the same for cells whose kernel and the front end are not to be brought
         together."""
-        return replace(self, comms=None)
+        return LocalSession(self.shell, self.pool, self.iopub, None)
 
     def via(self) -> list[str]:
         """Return the kernels that wait for this cell: ours, and those whose cells led to it."""

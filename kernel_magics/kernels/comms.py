@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..errors import KernelMagicsError, ProtocolError
@@ -17,15 +16,22 @@ from ..protocol.message import Message, Part, Session
 TYPES = frozenset({"comm_open", "comm_msg", "comm_close"})
 
 
-@dataclass(frozen=True, slots=True)
 class Listener:
-    """Who is told what the kernel says on one comm; called on the reactor's thread, must not
-    block."""
+    """Who is told what the kernel says on one comm; called on the reactor's thread, must not block.
 
-    received: Callable[[Message], None]
-    """With every ``comm_msg`` and ``comm_close``."""
-    failed: Callable[[KernelMagicsError], None]
-    """The connection closed: what was said and not heard yet is lost."""
+    ``received`` gets every ``comm_msg`` and ``comm_close``. ``failed`` is told when the connection
+    has closed: what was said and not heard yet is lost.
+    """
+
+    __slots__ = ("failed", "received")
+
+    def __init__(
+        self,
+        received: Callable[[Message], None],
+        failed: Callable[[KernelMagicsError], None],
+    ) -> None:
+        self.received = received
+        self.failed = failed
 
 
 class Router(Protocol):
